@@ -1,0 +1,62 @@
+# Every target does its own set-up: a Python 3.11 to 3.13 with venv, make and a network to a package index suffice.
+# PYTHON=python3.12 make test   chooses another interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+            $$p -c '$(SUITABLE)' 2>/dev/null && { echo $$p; break; }; done)
+export TF_CPP_MIN_LOG_LEVEL := 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-mnist lint types layers bench docs constraints clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One virtual environment; a stamp file per set of extras says what is in it.
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' \
+	  || { echo "secureagg needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)." >&2; exit 1; }
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.with-%: pyproject.toml $(wildcard constraints/*.txt) | $(VENV)/bin/python
+	@tag=$$($(BIN)/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	  echo "Installing secureagg[$*] into $(VENV), pinned by constraints/$$tag.txt (about a minute the first time)"; \
+	  $(BIN)/python -m pip install --quiet -c constraints/$$tag.txt -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.with-all  ## a private federated round beside the same in the clear, on bundled data
+	@$(BIN)/secureagg demo
+
+test: $(VENV)/.with-dev  ## all tests, with every code block of README and docs
+	@$(BIN)/python -m pytest
+
+test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNIST (about ten minutes)
+	@$(BIN)/python -m pytest -m mnist
+
+lint: $(VENV)/.with-dev  ## ruff: rules and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.with-dev  ## mypy --strict on both packages
+	@$(BIN)/mypy
+
+layers: $(VENV)/.with-dev  ## import-linter: imports go down only
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
+	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.with-dev  ## run every code block of README and docs
+	@$(BIN)/python -m pytest tests/test_documents.py
+
+constraints:  ## pin today's versions for $(PYTHON) in constraints/
+	@d=$$(mktemp -d) && $(PYTHON) -m venv $$d && $$d/bin/python -m pip install --quiet '.[dev]' \
+	  && tag=$$($$d/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])') \
+	  && $$d/bin/python -m pip freeze --exclude secureagg > constraints/$$tag.txt && rm -r $$d \
+	  && echo "wrote constraints/$$tag.txt"
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
