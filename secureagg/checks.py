@@ -1,0 +1,37 @@
+"""Checks of single numbers a caller gives, with one wording."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+from secureagg.errors import ParameterError
+
+__all__ = ["as_whole", "require_between", "require_flag", "require_whole"]
+
+
+def require_whole(name: str, value: int, low: int, high: int) -> None:
+    """Raise ParameterError unless `value` is an integer (not a bool) in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ParameterError(f"{name} must be a whole number in [{low}, {high}], not {value!r}")
+
+
+def as_whole(name: str, value: float, low: int, high: int) -> int:
+    """Return a number of any real type (not a bool) as an int if it is whole and in [low, high].
+
+    Raises: ParameterError, which does not show the value: it may be a client's.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high or value != int(value):
+        raise ParameterError(f"{name} must be a whole number in [{low}, {high}]")
+    return int(value)
+
+
+def require_between(name: str, value: float, low: float, high: float) -> None:
+    """Raise ParameterError unless `value` is an int or float (not a bool) in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ParameterError(f"{name} must be a number in [{low}, {high}], not {value!r}")
+
+
+def require_flag(name: str, value: bool) -> None:
+    """Raise ParameterError unless `value` is True or False: a mere truth value would have several encodings."""
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} is True or False, not {value!r}")

@@ -1,0 +1,195 @@
+"""A list of weight tensors and one flat vector, without surprises.
+
+Order is the caller's; values are row-major. Scalars (shape `()`) and empty tensors keep their place. A tensor of
+another kind, shape or dtype than the layout says is refused with its index, never reshaped or cast.
+
+| input | result |
+|---|---|
+| shape `()` | one coordinate, comes back as an array of shape `()` |
+| shape `(3, 0)` | no coordinate, comes back empty |
+| all tensors empty, or no tensor | refused: d = 0 |
+| NaN, ±inf | refused with the tensor's index |
+| integer, bool, complex, object | refused: a mean of them is not of their type |
+| big-endian floats | accepted; come back in the machine's own byte order |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureagg.errors import ParameterError
+from secureagg.wire import Reader, Writer
+
+__all__ = ["Layout", "Weights"]
+
+Weights = Sequence[NDArray[np.floating[Any]]]
+
+_CODES = {"float16": 0, "float32": 1, "float64": 2}
+_DTYPES = {code: name for name, code in _CODES.items()}
+_MAX_DIMENSIONS = 32  # numpy's own limit before 2.0
+_CHECK_BLOCK = 1 << 20  # coordinates looked at in one go; bounds the temporary memory of a check
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shapes and dtypes of a model's weight tensors, in order.
+
+    Requires: dtypes among float16, float32, float64; at least one coordinate in all.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shapes) != len(self.dtypes):
+            raise ParameterError(f"{len(self.shapes)} shapes but {len(self.dtypes)} dtypes; give one each per tensor")
+        for index, (shape, dtype) in enumerate(zip(self.shapes, self.dtypes, strict=True)):
+            if dtype not in _CODES:
+                raise ParameterError(
+                    f"tensor {index} has dtype {dtype}; only {', '.join(_CODES)} can be averaged, "
+                    "so leave it out of the update or cast it"
+                )
+            if len(shape) > _MAX_DIMENSIONS or any(extent < 0 for extent in shape):
+                raise ParameterError(f"tensor {index} has an impossible shape {shape}")
+        if self.size == 0:
+            raise ParameterError("the layout holds no coordinate (d = 0); give at least one non-empty tensor")
+
+    @classmethod
+    def of(cls, weights: Weights) -> Layout:
+        """Return the layout of these tensors; anything that is not a numpy array is refused with its index."""
+        for index, tensor in enumerate(weights):
+            if not isinstance(tensor, np.ndarray | np.generic):
+                raise ParameterError(f"tensor {index} is a {type(tensor).__name__}; give numpy arrays (np.asarray)")
+        return cls(tuple(tuple(t.shape) for t in weights), tuple(t.dtype.name for t in weights))
+
+    @cached_property
+    def size(self) -> int:
+        """d, the number of coordinates."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each tensor starts in the flat vector; one more entry than tensors, the last is d."""
+        return tuple(accumulate((math.prod(shape) for shape in self.shapes), initial=0))
+
+    def require_same(self, other: Layout) -> None:
+        """Raise ParameterError naming the first tensor in which `other` differs from this layout."""
+        if len(self.shapes) != len(other.shapes):
+            raise ParameterError(f"{len(other.shapes)} tensors given, {len(self.shapes)} expected")
+        for index in range(len(self.shapes)):
+            expected, found = (self.shapes[index], self.dtypes[index]), (other.shapes[index], other.dtypes[index])
+            if expected != found:
+                raise ParameterError(
+                    f"tensor {index} is {found[1]}{list(found[0])}, expected {expected[1]}{list(expected[0])}"
+                )
+
+    def check(self, weights: Weights) -> None:
+        """Raise ParameterError with the tensor's index unless shapes and dtypes fit and every value is finite."""
+        self.require_same(Layout.of(weights))
+        for index, tensor in enumerate(weights):
+            if not _all_finite(tensor):
+                raise ParameterError(f"tensor {index} holds NaN or an infinity; nothing was sent")
+
+    def gather(self, weights: Weights, start: int, stop: int) -> NDArray[np.float64]:
+        """Return coordinates [start, stop) of the flat vector as float64[stop − start].
+
+        Requires: `check(weights)` passed; 0 ≤ start ≤ stop ≤ d. Memory: the result and no other copy, as long as
+        the tensors are contiguous, so a caller who walks a large model in chunks never holds it twice.
+        """
+        out = np.empty(stop - start, dtype=np.float64)
+        for index, low, high in self._overlaps(start, stop):
+            first = self.offsets[index]
+            tensor = weights[index].reshape(-1)
+            out[low - start : high - start] = tensor[low - first : high - first]
+        return out
+
+    def flatten(self, weights: Weights) -> NDArray[np.float64]:
+        """Return all tensors as one float64[d], checked. float16 and float32 are represented exactly."""
+        self.check(weights)
+        return self.gather(weights, 0, self.size)
+
+    def unflatten(self, vector: NDArray[np.float64]) -> list[NDArray[np.floating[Any]]]:
+        """Return the tensors in their original shapes and dtypes, rounded to nearest.
+
+        Raises: ParameterError if `vector` is not float64[d], or if a value does not fit its tensor's dtype.
+        """
+        if vector.shape != (self.size,):
+            raise ParameterError(f"a vector of shape {vector.shape} given, ({self.size},) expected")
+        tensors = self.empty()
+        self.scatter(vector, 0, tensors)
+        return tensors
+
+    def empty(self) -> list[NDArray[np.floating[Any]]]:
+        """Return new tensors of this layout, to be filled by `scatter`."""
+        return [np.empty(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
+
+    def scatter(self, values: NDArray[np.float64], start: int, tensors: Sequence[NDArray[np.floating[Any]]]) -> None:
+        """Write `values` into coordinates [start, start + len(values)) of tensors made by `empty`.
+
+        Raises: ParameterError if a value does not fit its tensor's dtype.
+        """
+        for index, low, high in self._overlaps(start, start + len(values)):
+            first = self.offsets[index]
+            piece = tensors[index].reshape(-1)[low - first : high - first]
+            with np.errstate(over="ignore"):
+                piece[:] = values[low - start : high - start]
+            if not _all_finite(piece):
+                raise ParameterError(
+                    f"tensor {index}: a value does not fit {self.dtypes[index]}; use a wider dtype in the layout"
+                )
+
+    def to_bytes(self) -> bytes:
+        """Encode: tensor count (4 bytes), then per tensor dtype code (1), dimensions (1), extents (8 each)."""
+        writer = Writer().integer(len(self.shapes), 4)
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            writer.integer(_CODES[dtype], 1).integer(len(shape), 1)
+            for extent in shape:
+                writer.integer(extent, 8)
+        return writer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes | memoryview) -> Layout:
+        """Decode `to_bytes`; anything else is an EncodingError."""
+        reader = Reader(encoded, "layout")
+        shapes, dtypes = [], []
+        for index in range(reader.integer(4)):
+            code = reader.integer(1)
+            if code not in _DTYPES:
+                raise reader.error(f"tensor {index} has unknown dtype code {code}")
+            dtypes.append(_DTYPES[code])
+            shapes.append(tuple(reader.integer(8) for _ in range(reader.integer(1))))
+        reader.end()
+        try:
+            return cls(tuple(shapes), tuple(dtypes))
+        except ParameterError as error:
+            raise reader.error(str(error)) from error
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical bytes."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (tensor, first, last) for the non-empty pieces of [start, stop)."""
+        index = bisect_right(self.offsets, start) - 1
+        while index < len(self.shapes) and self.offsets[index] < stop:
+            low, high = max(start, self.offsets[index]), min(stop, self.offsets[index + 1])
+            if low < high:
+                yield index, low, high
+            index += 1
+
+
+def _all_finite(tensor: NDArray[np.floating[Any]]) -> bool:
+    flat = tensor.reshape(-1)
+    return all(
+        bool(np.isfinite(flat[start : start + _CHECK_BLOCK]).all()) for start in range(0, flat.size, _CHECK_BLOCK)
+    )
