@@ -1,0 +1,66 @@
+"""The numbers plans rely on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from secureagg.errors import ParameterError
+from secureagg.ring import SecretStream, fill_gaussian, noise_bound, smoothing_parameter
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "least"), [(200_000, "6.42"), (500_000, "6.45"), (50_000_000, "6.59")]
+)  # security.md
+def test_smoothing_parameter_gives_the_security_tables_numbers(coefficients: int, least: str) -> None:
+    assert f"{2 * math.sqrt(2) * smoothing_parameter(coefficients):.2f}" == least
+
+
+def test_sigma_carries_almost_seventy_million_coefficients() -> None:
+    least, too_small = (2 * math.sqrt(2) * smoothing_parameter(count) for count in (69_900_000, 70_100_000))
+    assert least <= 6.6 < too_small
+
+
+@pytest.mark.parametrize("contributions", [1, 10, 1000, 10**6])
+@pytest.mark.parametrize("coefficients", [1, 2048, 5 * 10**5, 10**8])
+def test_noise_bound_is_the_smallest_that_the_tail_allows(contributions: int, coefficients: int) -> None:
+    bound = noise_bound(6.6, contributions, coefficients)
+
+    def log2_failure(x: int) -> float:
+        return math.log2(2 * coefficients) - x * x / (2 * contributions * 6.6**2) / math.log(2)
+
+    assert log2_failure(bound + 1) <= -40 + 1e-9
+    assert log2_failure(bound) > -40 - 1e-9
+
+
+def test_noise_bound_grows_with_everything() -> None:
+    base = noise_bound(6.6, 100, 10**6)
+    assert base < noise_bound(6.7, 100, 10**6)
+    assert base < noise_bound(6.6, 110, 10**6)
+    assert base < noise_bound(6.6, 100, 10**8)
+    assert base < noise_bound(6.6, 100, 10**6, failure_bits=60)
+
+
+def test_noise_bound_holds_and_is_not_lavish() -> None:
+    """A million sums of 30: none beyond the bound, and the largest beyond half of it."""
+    total = np.zeros(1_000_000, dtype=np.int64)
+    draws, stream = np.empty_like(total), SecretStream(bytes(32))
+    for _ in range(30):
+        fill_gaussian(draws, stream, 6.6)
+        total += draws
+    bound = noise_bound(6.6, 30, total.size)
+    assert bound // 2 < np.abs(total).max() <= bound
+
+
+@pytest.mark.parametrize("arguments", [(0.0, 1, 1), (math.nan, 1, 1), (math.inf, 1, 1), (1.0, 0, 1), (1.0, 1, 0)])
+def test_impossible_sums_are_refused(arguments: tuple[float, int, int]) -> None:
+    with pytest.raises(ParameterError, match="positive"):
+        noise_bound(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [(0, 128), (10, 0)])
+def test_smoothing_of_nothing_is_refused(arguments: tuple[int, int]) -> None:
+    with pytest.raises(ParameterError, match="smoothing parameter"):
+        smoothing_parameter(*arguments)
