@@ -37,6 +37,7 @@ Weights = Sequence[NDArray[np.floating[Any]]]
 _CODES = {"float16": 0, "float32": 1, "float64": 2}
 _DTYPES = {code: name for name, code in _CODES.items()}
 _MAX_DIMENSIONS = 32  # numpy's own limit before 2.0
+_MAX_SPAN = 2**59  # times 8 bytes still fits an index
 _CHECK_BLOCK = 1 << 20  # coordinates looked at in one go; bounds the temporary memory of a check
 
 
@@ -59,7 +60,9 @@ class Layout:
                     f"tensor {index} has dtype {dtype}; only {', '.join(_CODES)} can be averaged, "
                     "so leave it out of the update or cast it"
                 )
-            if len(shape) > _MAX_DIMENSIONS or any(extent < 0 for extent in shape):
+            # numpy refuses an array whose non-zero extents multiply to more than an index can hold, even an empty one.
+            spanned = math.prod(extent for extent in shape if extent)
+            if len(shape) > _MAX_DIMENSIONS or any(extent < 0 for extent in shape) or spanned > _MAX_SPAN:
                 raise ParameterError(f"tensor {index} has an impossible shape {shape}")
         if self.size == 0:
             raise ParameterError("the layout holds no coordinate (d = 0); give at least one non-empty tensor")

@@ -160,3 +160,8 @@ def test_bytes_of_an_impossible_layout_are_refused(encoded: str, message: str) -
 def test_shapes_and_dtypes_come_in_pairs() -> None:
     with pytest.raises(ParameterError, match="2 shapes but 1 dtypes"):
         Layout(((1,), (2,)), ("float32",))
+
+
+def test_a_shape_numpy_could_not_hold_is_refused_even_if_it_is_empty() -> None:
+    with pytest.raises(ParameterError, match="tensor 0 has an impossible shape"):
+        Layout(((2**63, 0), (3,)), ("float32", "float32"))

@@ -1,0 +1,1 @@
+"""Homomorphic encryption. `secureagg.he.tenseal` is the CKKS reference path; nothing is imported here."""
