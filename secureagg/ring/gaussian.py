@@ -32,7 +32,7 @@ MIN_SIGMA, MAX_SIGMA = 0.5, 1024.0  # a table has about 27σ entries
 _THRESHOLD_BITS = 128
 _DIGITS = 60
 _ARITHMETIC_SLACK = Decimal("1e-50")  # 3·10^4 terms, each within 10^-59 of the truth
-_BLOCK = 1 << 13
+_BLOCK = 1 << 15  # long enough that threads seldom wait for the GIL
 
 
 @dataclass(frozen=True, eq=False)

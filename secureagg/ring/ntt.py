@@ -35,7 +35,7 @@ __all__ = [
 
 Words = NDArray[np.uint64]
 
-_BLOCK_WORDS = 1 << 14  # 128 KiB: what a thread takes at a time, so that passes over it meet it in its cache
+_BLOCK_WORDS = 1 << 15  # 256 KiB at a time: few enough waits for the GIL, and later passes meet it in cache
 
 
 @dataclass(frozen=True)
