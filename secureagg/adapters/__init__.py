@@ -1,0 +1,1 @@
+"""Drivers of other systems, one module each, imported by name only."""

@@ -1,0 +1,48 @@
+"""The program and its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import secureagg
+from secureagg.cli.demo import demo
+from secureagg.cli.exit_codes import ExitCode
+from secureagg.cli.failures import DebugOption
+from secureagg.cli.plan import plan
+
+__all__ = ["app"]
+
+# Older typers join these lines into one paragraph, which is why each ends with a semicolon.
+_EXIT_CODES = "Exit codes:\n" + ";\n".join(f"{code:>3}  {code.meaning}" for code in ExitCode) + "."
+
+app = typer.Typer(
+    name="secureagg",
+    help="Private aggregation for federated learning: clients' updates, summed while encrypted.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"secureagg {secureagg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command(no_args_is_help=False)(demo)
+app.command()(plan)

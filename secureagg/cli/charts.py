@@ -1,0 +1,173 @@
+"""The report's pictures: SVG text to put into a page, drawn with matplotlib. It is imported on first use."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from secureagg.cli.figures import Figures, RoundFigures, TrainingFigures
+from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES
+
+__all__ = ["bytes_chart", "curves", "deviation_chart", "drawable", "holdings_chart", "seconds_chart"]
+
+_PLAIN, _PRIVATE, _LIMIT = "#9db4c8", "#b3402a", "#6b7280"
+_STYLE: dict[Any, Any] = {  # of any key, as the type matplotlib asks for differs between its versions
+    "svg.fonttype": "none",  # letters stay letters: smaller, and searchable
+    "svg.hashsalt": "secureagg",  # equal figures give equal bytes
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9ca3af",
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#eceff3",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "legend.frameon": False,
+}
+_NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+_SIZE = (5.2, 3.3)  # inches
+_COLOURS = 10  # of the palette that tells labels apart
+
+
+def drawable() -> bool:
+    """Return whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def curves(figures: Figures, title: str, of: Callable[[RoundFigures], float], *, percent: bool = False) -> str:
+    """Return one value of each round, both trainings in one picture."""
+
+    def draw(axes: Any) -> None:
+        for training, colour, width, style, label in _lanes(figures):
+            axes.plot(
+                [r.round_number for r in training.rounds],
+                [of(r) * (100 if percent else 1) for r in training.rounds],
+                color=colour, linewidth=width, linestyle=style, label=label,
+            )  # fmt: skip
+        axes.set_title(title + (", %" if percent else ""))
+        axes.set_xlabel("round")
+        axes.legend()
+
+    return _svg(draw)
+
+
+def deviation_chart(figures: Figures) -> str:
+    """Return each round's largest difference to the plain mean, and what was asked for, on a logarithmic axis."""
+    assert figures.private is not None and figures.comparison is not None
+    limit = figures.comparison.deviation_limit
+    points = [(r.round_number, r.deviation) for r in figures.private.rounds if r.deviation]
+
+    def draw(axes: Any) -> None:
+        axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"asked for: {limit:g}")
+        axes.plot(
+            [round_number for round_number, _ in points],
+            [deviation for _, deviation in points],
+            "o", color=_PRIVATE, markersize=3.5, label="largest in the round",
+        )  # fmt: skip
+        axes.set_yscale("log")
+        axes.set_title("Distance to the plain mean of the same updates")
+        axes.set_xlabel("round")
+        axes.legend(loc="center right")
+
+    return _svg(draw)
+
+
+def bytes_chart(figures: Figures) -> str:
+    """Return what a client sends and receives in a round."""
+
+    def kilobytes(training: TrainingFigures) -> list[float]:
+        return [training.bytes_up_per_client / 1000, training.bytes_down_per_client / 1000]
+
+    return _bars(figures, "A client's traffic in a round, kB", ["up", "down"], kilobytes)
+
+
+def seconds_chart(figures: Figures) -> str:
+    """Return where the time of the whole run went."""
+
+    def seconds(training: TrainingFigures) -> list[float]:
+        return [training.seconds[stage] for stage in STAGE_TITLES]
+
+    return _bars(figures, "Time of the whole run by stage, s", list(STAGE_TITLES.values()), seconds)
+
+
+def holdings_chart(figures: Figures) -> str:
+    """Return how many examples of which label each client holds."""
+    import matplotlib
+
+    palette = matplotlib.colormaps["tab10"]
+
+    def draw(axes: Any) -> None:
+        clients = range(len(figures.holdings))
+        left = [0] * len(figures.holdings)
+        for label in range(len(figures.holdings[0])):
+            widths = [held[label] for held in figures.holdings]
+            axes.barh(clients, widths, left=left, color=palette(label % _COLOURS), label=str(label))
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.set_title("Examples each client holds, by label")
+        axes.set_ylabel("client")
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.9, fontsize=8)
+
+    return _svg(draw)
+
+
+def _lanes(figures: Figures) -> Sequence[tuple[TrainingFigures, str, float, str, str]]:
+    plain = (figures.plain, _PLAIN, 4.5, "-", LANE_TITLES["plain"])
+    if figures.private is None:
+        return [plain]
+    return [plain, (figures.private, _PRIVATE, 1.4, "-", LANE_TITLES["private"])]
+
+
+def _bars(
+    figures: Figures,
+    title: str,
+    names: list[str],
+    of: Callable[[TrainingFigures], list[float]],
+) -> str:
+    def draw(axes: Any) -> None:
+        lanes = _lanes(figures)
+        thickness = 0.8 / len(lanes)
+        for index, (training, colour, _, _, label) in enumerate(lanes):
+            places = [position + (index - (len(lanes) - 1) / 2) * thickness for position in range(len(names))]
+            drawn = axes.barh(places, of(training), thickness * 0.92, color=colour, label=label)
+            axes.bar_label(
+                drawn,
+                fmt=_bar_label,
+                padding=3,
+                fontsize=8,
+                color="#4b5563",
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.grid(axis="y", visible=False)
+        axes.set_title(title)
+        axes.legend(loc="lower right")
+
+    return _svg(draw)
+
+
+def _bar_label(value: float) -> str:
+    return "< 0.01" if value < 0.01 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def _svg(draw: Callable[[Any], None]) -> str:
+    """Return the picture as an `<svg>` element that names no address and no time."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        draw(figure.add_subplot())
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata=_NO_METADATA, transparent=True)
+    text = out.getvalue()
+    return text[text.index("<svg") :]

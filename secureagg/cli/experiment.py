@@ -1,0 +1,203 @@
+"""The demo's experiment: one federation trained in the clear and, on the same seeds, privately."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+import fl_core
+from fl_core.extras import extra
+from secureagg.adapters.fl_core import TensealAggregation
+from secureagg.cli.saved import read_deviations, write_deviations
+from secureagg.cli.settings import LOCAL_TRAINING, DatasetName, ModelName, Scheme, Settings
+from secureagg.errors import ParameterError
+
+__all__ = ["Experiment", "Lane", "Watch", "prepare", "train"]
+
+_QUORUM = 2  # the mean of a single update is that update
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A federation ready to be trained. `holdings[client][label]` counts the examples a client has of a label."""
+
+    settings: Settings
+    federation: fl_core.Federation
+    faults: fl_core.Faults | None
+    private: TensealAggregation | None
+    holdings: tuple[tuple[int, ...], ...]
+    model_values: int
+
+
+@dataclass
+class Lane:
+    """One of the trainings that run side by side; `deviation` is by round, and empty in the clear."""
+
+    name: str
+    aggregation: fl_core.Aggregation
+    deviation: dict[int, float]
+    results: list[fl_core.RoundResult] = field(default_factory=list)
+
+
+class Watch(Protocol):
+    """Whoever looks on while lanes are trained."""
+
+    def saw(self, lane: str, event: fl_core.Event) -> None: ...
+
+    def finished(self, lane: str, result: fl_core.RoundResult) -> None: ...
+
+
+def prepare(settings: Settings, *, quietly: bool) -> Experiment:
+    """Load the data, spread it over the clients, and build keys and model: all that can fail before a round.
+
+    Errors come in the order of the time they take: a missing TenSEAL is known before TensorFlow is loaded.
+    """
+    dataset = _dataset(settings)
+    model_fn = _model_fn(settings, dataset)
+    partition = _partition(settings, dataset)
+    private = _private_aggregation(settings, max_weight=max(map(len, partition)))
+    _load_tensorflow(quietly)
+    trainer = _trainer(settings, dataset, model_fn)
+    federation = fl_core.Federation(
+        trainer,
+        fl_core.localise(dataset, partition),
+        (dataset.x_test, dataset.y_test),
+        settings.rounds,
+        quorum=min(_QUORUM, settings.clients),
+        seed=settings.seed,
+    )
+    rate = settings.drop / 2
+    return Experiment(
+        settings=settings,
+        federation=federation,
+        faults=fl_core.seeded_faults(settings.seed, before_training=rate, before_send=rate) if rate else None,
+        private=private,
+        holdings=tuple(
+            tuple(np.bincount(dataset.y_train[part], minlength=dataset.classes).tolist()) for part in partition
+        ),
+        model_values=sum(layer.size for layer in trainer.initial_weights(settings.seed)),
+    )
+
+
+def train(experiment: Experiment, watch: Watch, state_dir: Path | None, resume: bool) -> list[Lane]:
+    """Train in the clear and, unless the scheme is plain, privately; a round of one, then the same of the other.
+
+    In turn, so that a machine that slows down does so for both. With `state_dir`, each lane is saved in its own
+    folder of it after each round, and `resume` goes on from there.
+    """
+    lanes = [Lane("plain", fl_core.PlainMean(), {})]
+    if experiment.private is not None:
+        beside = fl_core.Beside(experiment.private, fl_core.PlainMean())
+        lanes.append(Lane("private", beside, beside.deviation))
+    running = [(lane, _rounds(experiment, lane, watch, state_dir, resume)) for lane in lanes]
+    while running:
+        lane, rounds = min(running, key=lambda pair: len(pair[0].results))
+        result = next(rounds, None)
+        if result is None:
+            running.remove((lane, rounds))
+        else:
+            lane.results.append(result)
+            watch.finished(lane.name, result)
+    return lanes
+
+
+def _rounds(
+    experiment: Experiment, lane: Lane, watch: Watch, state_dir: Path | None, resume: bool
+) -> Iterator[fl_core.RoundResult]:
+    """Yield a lane's rounds, those of an earlier process first."""
+    folder = state_dir / lane.name if state_dir else None
+    if folder and resume:
+        yield from fl_core.read_history(folder)[: experiment.settings.rounds]
+        lane.deviation.update(read_deviations(folder, experiment.settings))
+    for result in fl_core.run_rounds(
+        experiment.federation,
+        lane.aggregation,
+        faults=experiment.faults,
+        observe=partial(watch.saw, lane.name),
+        state_dir=folder,
+        resume=resume,
+    ):
+        if folder and lane.deviation:
+            write_deviations(folder, experiment.settings, lane.deviation)
+        yield result
+
+
+def _dataset(settings: Settings) -> fl_core.Dataset:
+    if settings.dataset is DatasetName.MNIST:
+        return fl_core.mnist(settings.data_dir)
+    if settings.data_dir is not None:
+        raise ParameterError(f"data_dir={settings.data_dir}: {settings.dataset} is bundled; leave --data-dir out")
+    return fl_core.digits() if settings.dataset is DatasetName.DIGITS else fl_core.breast_cancer()
+
+
+def _model_fn(settings: Settings, dataset: fl_core.Dataset) -> Callable[[], object]:
+    shape = dataset.x_train.shape[1:]
+    if settings.model is ModelName.MLP:
+        return partial(fl_core.mlp, shape, dataset.classes)
+    if len(shape) != 3:
+        raise ParameterError(f"model=cnn needs images, and {settings.dataset} has none; use --model mlp")
+    height, width, channels = shape
+    return partial(fl_core.small_cnn, (height, width, channels), dataset.classes)
+
+
+def _trainer(settings: Settings, dataset: fl_core.Dataset, model_fn: Callable[[], object]) -> fl_core.KerasTrainer:
+    local = LOCAL_TRAINING[settings.dataset]
+    trainer = fl_core.KerasTrainer(
+        model_fn,
+        optimizer_fn=partial(extra("keras").optimizers.SGD, local.learning_rate),
+        epochs=local.epochs,
+        batch_size=local.batch_size,
+    )
+    # Both compiled steps are traced on first use; without this the first lane would pay for it.
+    weights = trainer.initial_weights(settings.seed)
+    trainer.train(weights, dataset.x_train[:1], dataset.y_train[:1], settings.seed)
+    trainer.evaluate(weights, dataset.x_test[:1], dataset.y_test[:1])
+    return trainer
+
+
+def _partition(settings: Settings, dataset: fl_core.Dataset) -> fl_core.Partition:
+    labels, choice = dataset.y_train, settings.partition
+    if choice.kind == "iid":
+        return fl_core.iid(labels, settings.clients, settings.seed)
+    assert choice.value is not None  # PartitionChoice.parse sees to it
+    if choice.kind == "shards":
+        return fl_core.shards(labels, settings.clients, int(choice.value), settings.seed)
+    return fl_core.dirichlet(labels, settings.clients, choice.value, settings.seed)
+
+
+def _private_aggregation(settings: Settings, max_weight: int) -> TensealAggregation | None:
+    if settings.scheme is Scheme.PLAIN:
+        return None
+    return TensealAggregation(settings.clients, settings.magnitude, settings.precision, max_weight)
+
+
+def _load_tensorflow(quietly: bool) -> None:
+    """Import TensorFlow and Keras, without a word if `quietly`: neither the loader's nor, later, the runtime's.
+
+    What is logged before abseil is set up heeds no setting, so the process's stderr is closed meanwhile.
+    Raises: fl_core.MissingExtraError.
+    """
+    if quietly:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with _without_stderr() if quietly else nullcontext():
+        extra("tensorflow")
+        extra("keras")
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,172 @@
+"""The figures of a demo run: what table, report and JSON all show."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+import secureagg
+from fl_core import STAGES, RoundResult
+from secureagg.cli.experiment import Experiment, Lane
+from secureagg.cli.settings import LOCAL_TRAINING, LocalTraining, Settings
+
+__all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "of_run", "ratio"]
+
+_AGGREGATION_STAGES = ("contribute", "admit", "finish")
+_LATE_ROUNDS = 5
+_PACKAGES = ("numpy", "tensorflow", "keras", "scikit-learn", "tenseal")
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """One round. `accuracy`, `loss`: of the global model on the test examples. `client_loss`: mean over the clients
+    in the mean. `deviation`: largest difference to the plain mean of the same updates."""
+
+    round_number: int
+    accuracy: float
+    loss: float
+    client_loss: float
+    clients: tuple[int, ...]
+    dropped: dict[int, str]
+    seconds: dict[str, float]
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class TrainingFigures:
+    """One training. `late_accuracy` is the mean of the last five rounds; bytes are the mean of a client and round."""
+
+    final_accuracy: float
+    late_accuracy: float
+    final_loss: float
+    bytes_up_per_client: float
+    bytes_down_per_client: float
+    seconds: dict[str, float]
+    seconds_total: float
+    rounds: tuple[RoundFigures, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Private against plain. Ratios are private ÷ plain; a ratio to nothing is None."""
+
+    late_accuracy_points: float
+    max_deviation: float | None
+    deviation_limit: float
+    ratio_bytes_up: float | None
+    ratio_bytes_down: float | None
+    ratio_seconds: dict[str, float | None]
+    ratio_seconds_total: float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`holdings[client][label]` counts a client's examples; `parameters` explains the encryption's; `key_bytes` is
+    what each client needs of the key, once."""
+
+    version: str
+    settings: Settings
+    versions: dict[str, str]
+    model_values: int
+    local_training: LocalTraining
+    holdings: tuple[tuple[int, ...], ...]
+    parameters: str | None
+    key_bytes: int | None
+    plain: TrainingFigures
+    private: TrainingFigures | None
+    comparison: Comparison | None
+
+    def to_json(self) -> str:
+        """All of it, indented; paths and choices as the command line takes them."""
+        record = asdict(self)
+        record["settings"]["partition"] = str(self.settings.partition)
+        return json.dumps(record, indent=2, default=str, allow_nan=False)
+
+
+def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
+    """Return the figures of lanes that have finished."""
+    trained = {lane.name: _training(lane) for lane in lanes}
+    plain, private = trained["plain"], trained.get("private")
+    key = experiment.private.public if experiment.private else None
+    return Figures(
+        version=secureagg.__version__,
+        settings=experiment.settings,
+        versions=_versions(),
+        model_values=experiment.model_values,
+        local_training=LOCAL_TRAINING[experiment.settings.dataset],
+        holdings=experiment.holdings,
+        parameters=key.parameters.report() if key else None,
+        key_bytes=len(key.to_bytes()) if key else None,
+        plain=plain,
+        private=private,
+        comparison=_comparison(experiment.settings, plain, private) if private else None,
+    )
+
+
+def _training(lane: Lane) -> TrainingFigures:
+    rounds = tuple(_round(result, lane.deviation.get(result.round_number)) for result in lane.results)
+    late = rounds[-_LATE_ROUNDS:]
+    seconds = {stage: math.fsum(figures.seconds[stage] for figures in rounds) for stage in STAGES}
+    return TrainingFigures(
+        final_accuracy=rounds[-1].accuracy,
+        late_accuracy=_mean(figures.accuracy for figures in late),
+        final_loss=rounds[-1].loss,
+        bytes_up_per_client=_mean(size for result in lane.results for size in result.bytes_up.values()),
+        bytes_down_per_client=_mean(size for result in lane.results for size in result.bytes_down.values()),
+        seconds=seconds,
+        seconds_total=math.fsum(seconds.values()),
+        rounds=rounds,
+    )
+
+
+def _round(result: RoundResult, deviation: float | None) -> RoundFigures:
+    # The aggregation's own account of its stages: the engine's would count the oracle that runs beside it as well.
+    own = {stage: result.aggregation_seconds[stage] for stage in _AGGREGATION_STAGES}
+    return RoundFigures(
+        round_number=result.round_number,
+        accuracy=result.metrics["accuracy"],
+        loss=result.metrics["loss"],
+        client_loss=_mean(result.losses.values()),
+        clients=result.clients,
+        dropped=result.dropped,
+        seconds={stage: (result.seconds | own)[stage] for stage in STAGES},
+        deviation=deviation,
+    )
+
+
+def _comparison(settings: Settings, plain: TrainingFigures, private: TrainingFigures) -> Comparison:
+    return Comparison(
+        late_accuracy_points=100 * (private.late_accuracy - plain.late_accuracy),
+        max_deviation=max((r.deviation for r in private.rounds if r.deviation is not None), default=None),
+        deviation_limit=settings.precision,
+        ratio_bytes_up=ratio(private.bytes_up_per_client, plain.bytes_up_per_client),
+        ratio_bytes_down=ratio(private.bytes_down_per_client, plain.bytes_down_per_client),
+        ratio_seconds={stage: ratio(private.seconds[stage], plain.seconds[stage]) for stage in STAGES},
+        ratio_seconds_total=ratio(private.seconds_total, plain.seconds_total),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found) if found else 0.0
+
+
+def ratio(private: float, plain: float) -> float | None:
+    """Return private ÷ plain, None if plain is nothing."""
+    return private / plain if plain > 0 else None
+
+
+def _versions() -> dict[str, str]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return {"python": platform.python_version()} | installed | {"machine": machine}

@@ -1,0 +1,40 @@
+"""A demo run's figures on the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from secureagg.cli.figures import Figures
+from secureagg.cli.wording import LANE_TITLES, PROTECTION, comparison_rows, deviation_line, headline, task
+
+__all__ = ["print_summary"]
+
+
+def print_summary(console: Console, figures: Figures) -> None:
+    """Print the headline, the table, and what the reader must know beside it."""
+    console.print()
+    console.print(Text(headline(figures), style="bold"))
+    console.print(_table(figures))
+    if figures.private is not None:
+        console.print(Text(deviation_line(figures)))
+    lost = sum(len(figures_of_round.dropped) for figures_of_round in (figures.private or figures.plain).rounds)
+    if lost:
+        console.print(Text(f"Contributions lost or refused: {lost}; report and --json say whose and why."))
+    console.print(Text(f"Not protected on this path: {PROTECTION[figures.settings.scheme].exposed[0]}", style="yellow"))
+
+
+def _table(figures: Figures) -> Table:
+    table = Table(title=task(figures), title_justify="left", title_style="dim", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column(LANE_TITLES["plain"], justify="right")
+    if figures.private is not None:
+        table.add_column(LANE_TITLES["private"], justify="right", style="bold")
+        table.add_column("private ÷ plain", justify="right", style="cyan")
+    for group in comparison_rows(figures):
+        for row in group:
+            cells = (row.name, row.plain, row.private, row.overhead)
+            table.add_row(*cells[: len(table.columns)], end_section=row is group[-1])
+    return table

@@ -1,0 +1,152 @@
+"""Figures as a reader wants them, the same in table and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from secureagg.cli.figures import Figures, TrainingFigures, ratio
+from secureagg.cli.settings import Scheme
+
+__all__ = [
+    "LANE_TITLES",
+    "PROTECTION",
+    "STAGE_TITLES",
+    "Protection",
+    "Row",
+    "comparison_rows",
+    "deviation_line",
+    "headline",
+    "task",
+]
+
+LANE_TITLES = {"plain": "in the clear", "private": "encrypted"}
+
+STAGE_TITLES = {
+    "train": "train",
+    "contribute": "encode, encrypt",
+    "admit": "add",
+    "finish": "decrypt, divide",
+    "update": "update model",
+    "evaluate": "evaluate",
+}
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a scheme keeps from whom, and what it does not; the first of `exposed` is the one to know."""
+
+    kept: tuple[str, ...]
+    exposed: tuple[str, ...]
+
+
+PROTECTION = {
+    Scheme.TENSEAL: Protection(
+        kept=(
+            "Whoever adds up the encrypted updates, without the secret key, learns who took part and the shapes of "
+            "the model, but nothing of an update's values.",
+        ),
+        exposed=(
+            "The key holder can open any single update: keep the secret key away from whoever receives them.",
+            "The mean is exact and carries no noise, so it may itself tell something about a client's examples.",
+            "Nothing authenticates a sender, or shows that an update is a sensible one.",
+            "In this demo every role runs in one process, and the test examples are known to it.",
+        ),
+    ),
+    Scheme.PLAIN: Protection(kept=(), exposed=("Every update is open to whoever receives it.",)),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison; `private` and `overhead` are empty if only one training ran."""
+
+    name: str
+    plain: str
+    private: str = ""
+    overhead: str = ""
+
+
+def headline(figures: Figures) -> str:
+    """Return what the run came to, in a sentence."""
+    private, comparison = figures.private, figures.comparison
+    if private is None or comparison is None:
+        return f"Trained in the clear to {figures.plain.late_accuracy:.1%} accuracy."
+    points = abs(comparison.late_accuracy_points)
+    against = "the same as in the clear" if points < 0.05 else f"{points:.1f} points from that in the clear"
+    return (
+        f"Trained on encrypted updates to {private.late_accuracy:.1%} accuracy, {against}, "
+        f"for {_times(comparison.ratio_bytes_up)} the upload and {_times(comparison.ratio_seconds_total)} the time."
+    )
+
+
+def task(figures: Figures) -> str:
+    """Return what was trained, by whom."""
+    settings = figures.settings
+    return (
+        f"{settings.dataset}, {settings.clients} clients ({settings.partition}), {settings.rounds} rounds, "
+        f"{settings.model} of {figures.model_values:,} weights, seed {settings.seed}"
+    )
+
+
+def deviation_line(figures: Figures) -> str:
+    """Return how far the private means were from the plain ones, or nothing if there were none."""
+    comparison = figures.comparison
+    if comparison is None or comparison.max_deviation is None:
+        return ""
+    return (
+        f"No round's mean was further than {comparison.max_deviation:.2g} from the plain mean of the same updates; "
+        f"asked for: {comparison.deviation_limit:g}."
+    )
+
+
+def comparison_rows(figures: Figures) -> list[list[Row]]:
+    """Return the table in three groups: accuracy, bytes, seconds."""
+    return [
+        [
+            _accuracy(figures, "accuracy, last round", lambda training: training.final_accuracy),
+            _accuracy(figures, "accuracy, mean of last five", lambda training: training.late_accuracy),
+        ],
+        [
+            _row(figures, "bytes up, a client and round", lambda training: training.bytes_up_per_client, _bytes),
+            _row(figures, "bytes down, a client and round", lambda training: training.bytes_down_per_client, _bytes),
+        ],
+        [
+            *(_stage(figures, stage, title) for stage, title in STAGE_TITLES.items()),
+            _row(figures, "seconds, total", lambda training: training.seconds_total, _seconds),
+        ],
+    ]
+
+
+def _accuracy(figures: Figures, name: str, of: Callable[[TrainingFigures], float]) -> Row:
+    plain = of(figures.plain)
+    if figures.private is None:
+        return Row(name, f"{plain:.2%}")
+    private = of(figures.private)
+    return Row(name, f"{plain:.2%}", f"{private:.2%}", f"{100 * (private - plain):+.2f} points")
+
+
+def _stage(figures: Figures, stage: str, title: str) -> Row:
+    return _row(figures, f"seconds, {title}", lambda training: training.seconds[stage], _seconds)
+
+
+def _row(figures: Figures, name: str, of: Callable[[TrainingFigures], float], show: Callable[[float], str]) -> Row:
+    plain = of(figures.plain)
+    if figures.private is None:
+        return Row(name, show(plain))
+    private = of(figures.private)
+    return Row(name, show(plain), show(private), _times(ratio(private, plain)))
+
+
+def _bytes(count: float) -> str:
+    return f"{count:,.0f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.4f}" if seconds < 0.1 else f"{seconds:.2f}"
+
+
+def _times(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}×" if value < 10 else f"{value:,.0f}×"

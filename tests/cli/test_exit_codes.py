@@ -1,0 +1,141 @@
+"""Every exit code, reached; one line of error without `--debug`, a traceback with it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fl_core
+import secureagg
+from fl_core.faults import Fault, Vanished
+from secureagg.cli import demo as demo_command
+from secureagg.cli.exit_codes import ExitCode
+from tests.cli.runs import SMALL, Invoke, program
+
+PREPARE = f"{demo_command.__name__}.prepare"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("an accident"), ExitCode.UNEXPECTED),
+        (Vanished(1, Fault.BEFORE_SEND), ExitCode.UNEXPECTED),
+        (secureagg.ParameterError("a"), ExitCode.PARAMETERS),
+        (fl_core.ParameterError("a"), ExitCode.PARAMETERS),
+        (secureagg.EncodingError("a"), ExitCode.ENCODING),
+        (fl_core.DataError("a"), ExitCode.ENCODING),
+        (fl_core.StateError("a"), ExitCode.ENCODING),
+        (secureagg.FaultyClientError(3, "a"), ExitCode.FAULTY_PARTY),
+        (secureagg.FaultyMemberError(3, "a"), ExitCode.FAULTY_PARTY),
+        (secureagg.UnattributedFault("a"), ExitCode.FAULTY_PARTY),
+        (fl_core.Refused(3, "a"), ExitCode.FAULTY_PARTY),
+        (fl_core.ClientTrainingError(3, ValueError), ExitCode.FAULTY_PARTY),
+        (secureagg.QuorumError("a"), ExitCode.QUORUM),
+        (fl_core.QuorumError(1, 0, 1, {}), ExitCode.QUORUM),
+        (fl_core.NoContributionsError(1, 0), ExitCode.QUORUM),
+        (secureagg.BudgetExhausted("a"), ExitCode.BUDGET),
+        (secureagg.MissingExtraError("tenseal", "tenseal"), ExitCode.MISSING_EXTRA),
+        (fl_core.MissingExtraError("a"), ExitCode.MISSING_EXTRA),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+class TestEveryCause:
+    def test_ends_the_command_with_its_number(
+        self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: ExitCode
+    ) -> None:
+        def fail(settings: object, *, quietly: bool) -> None:
+            raise error
+
+        monkeypatch.setattr(PREPARE, fail)
+        ended = invoke(*SMALL, "--no-report")
+        assert ended.code == code
+        *_, line = ended.err.splitlines()
+        assert line.startswith("error: ")
+        assert "Traceback" not in ended.err
+
+
+class TestReached:
+    def test_usage(self, invoke: Invoke) -> None:
+        for arguments in (
+            ["bogus"],
+            ["demo", "--clients", "none"],
+            ["demo", "--partition", "dirichlet:x"],
+            ["demo", "--partition", "iid:3"],
+            ["demo", "--partition", "shards:0"],
+            ["demo", "--resume"],
+            ["demo", "--report", "/"],
+            ["plan", "--scheme", "bogus"],
+        ):
+            ended = invoke(*arguments)
+            assert (arguments, ended.code) == (arguments, ExitCode.USAGE)
+            assert "Traceback" not in ended.err
+
+    def test_parameters(self, invoke: Invoke) -> None:
+        for arguments in (
+            ["plan", "--clients", "0"],
+            ["plan", "--precision", "1e-40"],
+            [*SMALL, "--no-report", "--model", "cnn"],
+            [*SMALL, "--no-report", "--data-dir", "."],
+            [*SMALL, "--no-report", "--precision", "2"],
+            [*SMALL, "--no-report", "--clients", "100000"],
+        ):
+            ended = invoke(*arguments)
+            assert (arguments, ended.code) == (arguments, ExitCode.PARAMETERS)
+            assert ended.err.splitlines()[-1].startswith("error: ")
+
+    def test_encoding(self, invoke: Invoke, tmp_path: Path) -> None:
+        ended = invoke("demo", "--dataset", "mnist", "--data-dir", str(tmp_path), "--no-report")
+        assert ended.code == ExitCode.ENCODING
+        assert "train-images-idx3-ubyte" in ended.err
+
+    def test_quorum(self, invoke: Invoke) -> None:
+        ended = invoke(*SMALL, "--no-report", "--drop", "1")
+        assert ended.code == ExitCode.QUORUM
+        assert "vanished before" in ended.err
+
+    def test_interrupted(self, tmp_path: Path) -> None:
+        """A real SIGINT while rounds go on."""
+        command = [sys.executable, "-c", program(""), *SMALL, "--rounds", "100000", "--no-report"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+            assert process.stderr is not None
+            while not process.stderr.readline().startswith("round"):
+                assert process.poll() is None
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr.read().splitlines()[-1] == "error: interrupted"
+        assert process.returncode == ExitCode.INTERRUPTED
+
+
+class TestDebug:
+    @pytest.mark.parametrize(
+        "arguments", [["--debug", "plan", "--clients", "0"], ["plan", "--clients", "0", "--debug"]]
+    )
+    def test_shows_the_traceback_wherever_it_stands(self, invoke: Invoke, arguments: list[str]) -> None:
+        ended = invoke(*arguments)
+        assert ended.code == ExitCode.PARAMETERS
+        assert "Traceback" in ended.err and "ParameterError" in ended.err
+
+    def test_a_bug_asks_to_be_reported(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(settings: object, *, quietly: bool) -> None:
+            raise ZeroDivisionError("an accident")
+
+        monkeypatch.setattr(PREPARE, fail)
+        ended = invoke(*SMALL, "--no-report")
+        assert ended.code == ExitCode.UNEXPECTED
+        assert ended.err.splitlines()[-1].startswith("error: unexpected ZeroDivisionError: an accident; please report")
+        assert "Traceback" in invoke("--debug", *SMALL, "--no-report").err
+
+    def test_a_long_message_is_cut(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(settings: object, *, quietly: bool) -> None:
+            raise fl_core.QuorumError(1, 0, 1, dict.fromkeys(range(500), "vanished before sending"))
+
+        monkeypatch.setattr(PREPARE, fail)
+        line = invoke(*SMALL, "--no-report").err.splitlines()[-1]
+        assert len(line) < 600 and line.endswith("(all of it with --debug)")
+        assert "499: vanished" in invoke("--debug", *SMALL, "--no-report").err

@@ -1,0 +1,52 @@
+"""What the command line tells about itself, and what it must not load to do so."""
+
+from __future__ import annotations
+
+import pytest
+
+import secureagg
+from secureagg.cli.exit_codes import ExitCode
+from tests.cli.runs import Invoke, Spawn
+
+REPORT_MODULES = (
+    "import atexit\n"
+    "heavy = ('tensorflow', 'keras', 'matplotlib', 'sklearn')\n"
+    "atexit.register(lambda: print('loaded:', sorted(set(heavy) & set(sys.modules)), file=sys.stderr))"
+)
+
+
+def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
+    ended = invoke("--help")
+    assert ended.code == 0
+    words = " ".join(ended.out.split())
+    assert "demo" in words and "plan" in words
+    for code in ExitCode:
+        assert f"{code.value} {code.meaning}" in words
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("demo", ["secureagg demo --clients 20", "--partition", "dirichlet:ALPHA", "--resume", "cores"]),
+        ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json"]),
+    ],
+)
+def test_help_of_a_command_has_examples_and_units(invoke: Invoke, command: str, shown: list[str]) -> None:
+    ended = invoke(command, "--help")
+    assert ended.code == 0
+    assert [text for text in shown if text not in ended.out] == []
+
+
+def test_version(invoke: Invoke) -> None:
+    assert invoke("--version").out == f"secureagg {secureagg.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["plan"], ["plan", "--json"]])
+def test_loads_nothing_heavy(spawn: Spawn, arguments: list[str]) -> None:
+    ended = spawn(*arguments, before=REPORT_MODULES)
+    assert ended.code == 0
+    assert ended.err == "loaded: []\n"
+
+
+def test_help_needs_no_tenseal(spawn: Spawn) -> None:
+    assert spawn("demo", "--help", before="sys.modules['tenseal'] = None").code == 0
