@@ -1,0 +1,1 @@
+"""Differential privacy and what comes before it: clipping and quantising."""

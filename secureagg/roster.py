@@ -1,0 +1,114 @@
+"""Public keys of a federation's clients and committee members, and the verification of what they sign.
+
+A public identity is 64 bytes: an Ed25519 verification key and an X25519 key. Position in the roster is the id. Who
+may be on it is for the host system to vouch: to this library a Sybil is one more client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from secureagg.errors import EncodingError, ParameterError
+from secureagg.wire import Reader, Writer
+
+__all__ = ["SIGNATURE_BYTES", "Label", "PublicIdentity", "Roster", "signed_message"]
+
+SIGNATURE_BYTES = 64
+_MAGIC = b"SArs"
+_VERSION = 1
+
+
+class Label(Enum):
+    """What a signature is about; a signature for one purpose never verifies for another."""
+
+    CONTRIBUTION = b"secureagg v1 contribution"
+    PREKEY = b"secureagg v1 prekey"
+    SHARE_CHECK = b"secureagg v1 share check"
+    REVEAL = b"secureagg v1 reveal"
+
+
+def signed_message(label: Label, message: bytes) -> bytes:
+    """Return the bytes that are signed: the length-prefixed label, then the message."""
+    return Writer().blob(label.value).raw(message).getvalue()
+
+
+@dataclass(frozen=True)
+class PublicIdentity:
+    """The 64 public bytes of one party: Ed25519 key ‖ X25519 key.
+
+    Raises: ParameterError if the bytes are not 64. An Ed25519 key off the curve never verifies; a member's low-order
+    X25519 point is refused by `Session`.
+    """
+
+    encoded: bytes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.encoded, bytes) or len(self.encoded) != 64:
+            raise ParameterError("a public identity is 64 bytes; give Identity.public")
+
+    def verify(self, label: Label, message: bytes, signature: bytes) -> None:
+        """Return None if this party signed `message` under `label`; raise EncodingError otherwise."""
+        try:
+            key = Ed25519PublicKey.from_public_bytes(self.encoded[:32])
+            key.verify(signature, signed_message(label, message))
+        except (InvalidSignature, ValueError) as error:
+            raise EncodingError(f"the signature of this {label.name.lower().replace('_', ' ')} is wrong") from error
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who may take part: public identities (64 bytes each) of clients and of committee members, in order.
+
+    Raises: ParameterError if an identity is malformed, or stands twice among clients or among members. A party may
+    be a client and a member at once.
+    """
+
+    clients: tuple[PublicIdentity, ...]
+    committee: tuple[PublicIdentity, ...]
+
+    def __init__(self, clients: Iterable[bytes], committee: Iterable[bytes]) -> None:
+        object.__setattr__(self, "clients", _identities("client", clients))
+        object.__setattr__(self, "committee", _identities("committee member", committee))
+
+    def to_bytes(self) -> bytes:
+        """Encode: magic, version, both counts (4 bytes each), then 64 bytes an identity."""
+        writer = Writer().raw(_MAGIC).integer(_VERSION, 1)
+        writer.integer(len(self.clients), 4).integer(len(self.committee), 4)
+        for identity in (*self.clients, *self.committee):
+            writer.raw(identity.encoded)
+        return writer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes | memoryview) -> Roster:
+        """Decode `to_bytes`; anything else is an EncodingError."""
+        reader = Reader(encoded, "roster")
+        reader.magic(_MAGIC, _VERSION)
+        clients, members = reader.integer(4), reader.integer(4)
+        if reader.remaining != 64 * (clients + members):
+            raise reader.error(f"{reader.remaining} bytes of identities, {64 * (clients + members)} expected")
+        parts = [bytes(reader.raw(64)) for _ in range(clients + members)]
+        try:
+            return cls(parts[:clients], parts[clients:])
+        except ParameterError as error:
+            raise reader.error(str(error)) from error
+
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical bytes: the roster under which a member answers once per round number."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+
+def _identities(role: str, encoded: Iterable[bytes]) -> tuple[PublicIdentity, ...]:
+    identities = tuple(PublicIdentity(each) for each in encoded)
+    first: dict[bytes, int] = {}
+    for position, identity in enumerate(identities):
+        # Both halves must be new: a shared half would let one party stand for two.
+        for half in (identity.encoded[:32], identity.encoded[32:]):
+            if first.setdefault(half, position) != position:
+                raise ParameterError(f"{role}s {first[half]} and {position} have the same key; each party stands once")
+    return identities

@@ -1,0 +1,203 @@
+"""Where an aggregator keeps the contributions of a round: in memory, or in a directory that survives a crash.
+
+A contribution is staged, verified and only then kept. In a directory it is copied first, so what is verified is what
+is added even if the sender changes its file meanwhile; keeping it is one rename, so a crash leaves it in or out.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from secureagg.errors import EncodingError, ParameterError
+from secureagg.messages import ContributionView
+from secureagg.plan import RoundPlan
+from secureagg.session import Session
+
+__all__ = ["DirectorySpool", "MemorySpool", "Spool", "Staged", "open_spool"]
+
+_COPY_BYTES = 1 << 20
+
+
+class Staged:
+    """A contribution that is not yet part of the round; `view` reads it, `keep` makes it part."""
+
+    def __init__(self, view: ContributionView, keep: Callable[[int], None]) -> None:
+        self.view = view
+        self.keep = keep
+
+
+class Spool(Protocol):
+    """What the aggregator needs of its storage."""
+
+    keeps_ciphertexts: bool
+
+    def stage(self, payload: bytes | BinaryIO) -> AbstractContextManager[Staged]:
+        """Take in a payload, length-checked; leaving the context forgets it unless it was kept."""
+
+    def view(self, client_id: int) -> ContributionView:
+        """Return the kept contribution of a client."""
+
+    def clients(self) -> list[int]:
+        """Return the ids of all kept contributions, ascending."""
+
+
+class MemorySpool:
+    """Keeps headers and boxes in memory, and ciphertexts only where the committee may ask for one to be left out."""
+
+    def __init__(self, session: Session) -> None:
+        self._plan = session.plan
+        self.keeps_ciphertexts = session.plan.committee.mode == "robust"
+        self._kept: dict[int, dict[int, bytes]] = {}
+
+    @contextmanager
+    def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
+        """Read bytes in place; copy a file to an unnamed temporary one."""
+        if isinstance(payload, bytes):
+            _require_length(len(payload), self._plan)
+            yield self._staged(_reader(memoryview(payload)))
+            return
+        with tempfile.TemporaryFile() as copy:
+            _copy(payload, copy, self._plan)
+            copy.flush()
+            yield self._staged(_file_reader(copy.fileno()))
+
+    def _staged(self, read: Callable[[int, int], bytes | memoryview]) -> Staged:
+        def keep(client_id: int) -> None:
+            plan = self._plan
+            boxes = plan.header_bytes + plan.packing.ciphertext_bytes
+            parts = {
+                0: bytes(read(0, plan.header_bytes)),
+                boxes: bytes(read(boxes, plan.bytes_per_client - boxes)),
+            }
+            if self.keeps_ciphertexts:
+                parts[plan.header_bytes] = bytes(read(plan.header_bytes, plan.packing.ciphertext_bytes))
+            self._kept[client_id] = parts
+
+        return Staged(ContributionView(self._plan, read), keep)
+
+    def view(self, client_id: int) -> ContributionView:
+        """Return the kept parts; reading a part that is not kept is an error of the caller."""
+        parts = self._kept[client_id]
+
+        def read(offset: int, length: int) -> memoryview:
+            start = max(first for first in parts if first <= offset)
+            found = memoryview(parts[start])[offset - start : offset - start + length]
+            assert len(found) == length, "this part of the contribution was not kept"
+            return found
+
+        return ContributionView(self._plan, read)
+
+    def clients(self) -> list[int]:
+        """Return the ids of all kept contributions, ascending."""
+        return sorted(self._kept)
+
+
+class DirectorySpool:
+    """Keeps whole contributions in a directory, one file a client, for one session.
+
+    Raises: ParameterError if the directory holds another session's contributions.
+    """
+
+    keeps_ciphertexts = True
+
+    def __init__(self, session: Session, path: str | os.PathLike[str]) -> None:
+        self._plan = session.plan
+        self._path = Path(path)
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            mark = self._path / "session"
+            if not mark.exists():
+                _replace(mark, session.sid)
+            if mark.read_bytes() != session.sid:
+                raise ParameterError(f"the spool {self._path} belongs to another session; give each round its own")
+            for left_over in self._path.glob("*.partial"):
+                left_over.unlink()
+        except OSError as error:
+            raise ParameterError(f"the spool {self._path} cannot be used: {error.strerror}") from error
+
+    @contextmanager
+    def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
+        """Copy the payload into the directory under a temporary name."""
+        descriptor, name = tempfile.mkstemp(dir=self._path, suffix=".partial")
+        with os.fdopen(descriptor, "w+b") as copy:
+            try:
+                _copy(io.BytesIO(payload) if isinstance(payload, bytes) else payload, copy, self._plan)
+                copy.flush()
+
+                def keep(client_id: int) -> None:
+                    os.fsync(copy.fileno())
+                    os.rename(name, self._file(client_id))
+                    _sync_directory(self._path)
+
+                yield Staged(ContributionView(self._plan, _file_reader(copy.fileno())), keep)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+
+    def view(self, client_id: int) -> ContributionView:
+        """Return the stored contribution, read from its file part by part."""
+
+        def read(offset: int, length: int) -> bytes:
+            with self._file(client_id).open("rb") as file:
+                return os.pread(file.fileno(), length, offset)
+
+        return ContributionView(self._plan, read)
+
+    def clients(self) -> list[int]:
+        """Return the ids of all stored contributions, ascending. Raises: ParameterError for a file that is none."""
+        found = []
+        for file in self._path.glob("*.contribution"):
+            if not (file.stem.isascii() and file.stem.isdecimal() and int(file.stem) < self._plan.clients):
+                raise ParameterError(f"{file} is no contribution of a client on the roster; remove it")
+            found.append(int(file.stem))
+        return sorted(found)
+
+    def _file(self, client_id: int) -> Path:
+        return self._path / f"{client_id}.contribution"
+
+
+def open_spool(session: Session, path: str | os.PathLike[str] | None) -> Spool:
+    """Return the spool in directory `path`, or one in memory."""
+    return MemorySpool(session) if path is None else DirectorySpool(session, path)
+
+
+def _require_length(length: int, plan: RoundPlan) -> None:
+    if length != plan.bytes_per_client:
+        raise EncodingError(f"contribution: {length} bytes, {plan.bytes_per_client} expected")
+
+
+def _copy(source: BinaryIO, target: BinaryIO, plan: RoundPlan) -> None:
+    """Copy a contribution of exactly the plan's length; never write more, however long the source is."""
+    copied = 0
+    while block := source.read(min(_COPY_BYTES, plan.bytes_per_client + 1 - copied)):
+        target.write(block)
+        copied += len(block)
+    _require_length(copied, plan)
+
+
+def _reader(encoded: memoryview) -> Callable[[int, int], memoryview]:
+    return lambda offset, length: encoded[offset : offset + length]
+
+
+def _file_reader(descriptor: int) -> Callable[[int, int], bytes]:
+    return lambda offset, length: os.pread(descriptor, length, offset)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(content)
+    temporary.rename(path)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,187 @@
+"""The tally: the encrypted sum, published with one small number a contribution that ties the two together.
+
+r is drawn from the session, the digests of all contributions and the digest of Σc, so Σc is fixed before r is known.
+The aggregator publishes t_i = ⟨r, c_i⟩ mod q for each client, twice. A client checks its own t_i against the bytes it
+sent, and anyone checks Σ t_i = ⟨r, Σc⟩. If *every* client in the sum finds its own t_i right, then Σc is the sum of
+what they sent, but with probability about 2^-103. A client that does not look is not covered: for its part an auditor
+needs the stored contribution. No more is claimed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureagg.errors import EncodingError, FaultyClientError, ParameterError, UnattributedFault
+from secureagg.he.packing import Frame
+from secureagg.he.total import unpack_frame
+from secureagg.messages import ContributionView, Header, Request, digest_of
+from secureagg.ring.ntt import tables
+from secureagg.ring.xof import PublicExpansion
+from secureagg.session import Session
+from secureagg.wire import Reader, Writer
+
+__all__ = ["tally", "verify_tally"]
+
+MAGIC = b"SAta"
+VERSION = 1
+REPETITIONS = 2
+
+_Frames = Callable[[int], "bytes | memoryview"]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    client_id: int
+    digest: bytes
+    products: tuple[int, ...]  # ⟨r, c_i⟩ per repetition and prime
+
+
+def tally(session: Session, request: Request, total: _Frames, view: Callable[[int], ContributionView]) -> bytes:
+    """Return the tally of the clients in `request`; `total` returns the packed frames of Σc."""
+    digests = {
+        client_id: Header.from_bytes(view(client_id).header(), session).dealing().digest(session.sid)
+        for client_id in request.clients
+    }
+    frames = range(len(session.plan.packing.frames))
+    challenge = _challenge(session, digests.items(), (bytes(total(index)) for index in frames))
+    writer = Writer().raw(MAGIC).integer(VERSION, 1).raw(session.sid).integer(len(digests), 4)
+    for client_id, digest in digests.items():
+        writer.integer(client_id, 4).raw(digest)
+        for product in _products(session, challenge, view(client_id).frame):
+            writer.integer(product, 8)
+    for index in frames:
+        writer.raw(total(index))
+    return writer.getvalue()
+
+
+def verify_tally(
+    session: Session, encoded: bytes, mine: bytes | None = None, contributions: Iterable[bytes] = ()
+) -> None:
+    """Return None if the tally is consistent, and holds `mine` and each of `contributions` as they were sent.
+
+    mine: the bytes this client got from `contribute`. contributions: what an auditor has of the others' bytes, whose
+    signatures are verified. Raises: EncodingError if the bytes are not a tally of this session, or a contribution is
+    not as its client signed it; UnattributedFault if Σ t_i ≠ ⟨r, Σc⟩, or if `mine` is missing or altered in it;
+    FaultyClientError if one of `contributions` is.
+    """
+    entries, total = _parse(session, encoded)
+    packing = session.plan.packing
+    challenge = _challenge(session, ((entry.client_id, entry.digest) for entry in entries), [bytes(total)])
+    expected = _products(session, challenge, lambda index: _slice(total, packing.frames[index]))
+    primes = packing.ring.primes * REPETITIONS
+    for position, prime in enumerate(primes):
+        if sum(entry.products[position] for entry in entries) % prime != expected[position]:
+            raise UnattributedFault("the published sum is not the sum of the contributions it lists")
+    by_client = {entry.client_id: entry for entry in entries}
+    if mine is not None and (found := _holds(session, by_client, challenge, mine)) is not None:
+        raise UnattributedFault(f"this client's own contribution {found}: the aggregator changed or dropped it")
+    for payload in contributions:
+        client_id = _authentic(session, payload)
+        if (found := _holds(session, by_client, challenge, payload)) is not None:
+            raise FaultyClientError(client_id, f"its contribution {found}")
+
+
+def _holds(session: Session, entries: dict[int, _Entry], challenge: bytes, payload: bytes) -> str | None:
+    """Return what is wrong with this contribution's place in the tally, or None."""
+    header = _header(session, payload)
+    entry = entries.get(header.client_id)
+    if entry is None:
+        return "is not in the tally"
+    if entry.digest != header.dealing().digest(session.sid):
+        return "is not the one in the tally"
+    view = ContributionView(session.plan, _reader(payload))
+    if entry.products != _products(session, challenge, view.frame):
+        return "does not enter the sum as it was sent"
+    return None
+
+
+def _authentic(session: Session, payload: bytes) -> int:
+    """Return whose contribution this is, once its signature covers its ciphertext: an auditor has it from others."""
+    header, view = _header(session, payload), ContributionView(session.plan, _reader(payload))
+    header.dealing().verify(session)
+    for index, digest in enumerate(header.frames):
+        if hashlib.sha256(view.frame(index)).digest() != digest:
+            raise EncodingError(f"frame {index} of this contribution is not the one client {header.client_id} signed")
+    return header.client_id
+
+
+def _header(session: Session, payload: bytes) -> Header:
+    if len(payload) != session.plan.bytes_per_client:
+        raise ParameterError(f"{len(payload)} bytes are no contribution of {session.plan.bytes_per_client} bytes")
+    return Header.from_bytes(payload[: session.plan.header_bytes], session)
+
+
+def _reader(payload: bytes) -> Callable[[int, int], memoryview]:
+    view = memoryview(payload)
+    return lambda offset, length: view[offset : offset + length]
+
+
+def _slice(total: memoryview, frame: Frame) -> memoryview:
+    return total[frame.start : frame.start + frame.size]
+
+
+def _parse(session: Session, encoded: bytes) -> tuple[list[_Entry], memoryview]:
+    reader = Reader(encoded, "tally")
+    reader.magic(MAGIC, VERSION)
+    if bytes(reader.raw(32)) != session.sid:
+        raise reader.error("made for another session: plan, roster, prekeys, round number or model differ")
+    primes = session.plan.packing.ring.primes * REPETITIONS
+    entries: list[_Entry] = []
+    for _ in range(reader.integer(4)):
+        entry = _Entry(reader.integer(4), bytes(reader.raw(32)), tuple(reader.integer(8) for _ in primes))
+        if entries and entry.client_id <= entries[-1].client_id:
+            raise reader.error("clients are not in ascending order, each once")
+        if any(product >= prime for product, prime in zip(entry.products, primes, strict=True)):
+            raise reader.error("a residue is not below its prime")
+        entries.append(entry)
+    if len(entries) < session.plan.quorum or entries[-1].client_id >= session.plan.clients:
+        raise reader.error(f"{len(entries)} clients, of {session.plan.clients} with a quorum of {session.plan.quorum}")
+    total = reader.raw(session.plan.packing.ciphertext_bytes)
+    reader.end()
+    return entries, total
+
+
+def _challenge(session: Session, digests: Iterable[tuple[int, bytes]], total: Iterable[bytes]) -> bytes:
+    """Return what r is expanded from: everything the aggregator must have fixed before."""
+
+    def parts() -> Iterator[bytes]:
+        yield b"secureagg v1 tally"
+        yield session.sid
+        for client_id, digest in digests:
+            yield client_id.to_bytes(4, "little") + digest
+        yield digest_of(total)
+
+    return digest_of(parts())
+
+
+def _products(session: Session, challenge: bytes, frame_bytes: _Frames) -> tuple[int, ...]:
+    """Return ⟨r, c⟩ mod each prime, for each repetition, over all coefficients; r is 64-bit words mod q."""
+    from secureagg.ring import ntt_kernels
+
+    packing = session.plan.packing
+    constants = tables(packing.ring.primes, packing.ring.degree).constants
+    primes = np.array(packing.ring.primes, dtype=np.uint64)[None, :, None]
+    products: list[int] = []
+    for repetition in range(REPETITIONS):
+        expansion = PublicExpansion(challenge, f"tally {repetition}")
+        sums = [0] * len(packing.ring.primes)
+        for index, frame in enumerate(packing.frames):
+            terms = unpack_frame(packing, index, frame_bytes(index))
+            r = np.empty(terms.shape, dtype=np.uint64)
+            expansion.fill(frame.first_chunk * packing.ring.degree * len(packing.ring.primes), r)
+            ntt_kernels.multiply(terms, r % primes, constants)
+            for p, q in enumerate(packing.ring.primes):
+                sums[p] = (sums[p] + _exact_sum(terms[:, p])) % q
+        products.extend(sums)
+    return tuple(products)
+
+
+def _exact_sum(words: NDArray[np.uint64]) -> int:
+    """Return the sum of 52-bit words without wrapping: halves of 26 bits add up exactly in 64."""
+    low = int((words & np.uint64(2**26 - 1)).sum(dtype=np.uint64))
+    return low + (int((words >> np.uint64(26)).sum(dtype=np.uint64)) << 26)

@@ -1,0 +1,72 @@
+"""Every code block of README and docs runs here, block after block in one namespace per document.
+
+Python blocks are executed. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
+target must exist, and an extra named to pip must be one of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def run_console(example: Example) -> None:
+    """Check each command of a console block."""
+    for line in str(example.parsed).splitlines():
+        command = shlex.split(line, comments=True)
+        if not command:
+            continue
+        if command[0] == "make":
+            subprocess.run(["make", "--dry-run", *command[1:]], cwd=ROOT, check=True, capture_output=True)
+        elif command[0] == "pip":
+            extras = re.findall(r"\[([\w,-]+)\]", line)
+            assert all(extra in EXTRAS for named in extras for extra in named.split(",")), line
+        elif command[0] == "secureagg":
+            subprocess.run(
+                [sys.executable, "-m", "secureagg", *command[1:]],
+                cwd=example.namespace["directory"],
+                env={**os.environ, "COLUMNS": "120"},
+                check=True,
+                capture_output=True,
+            )
+        else:
+            raise AssertionError(f"no rule to check this command: {line}")
+
+
+PARSER = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = PARSER.parse(path)
+    document.namespace["directory"] = tmp_path
+    for example in document.examples():
+        example.evaluate()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_blocks_have_a_checked_language(path: Path) -> None:
+    fences = re.findall(r"^```(\w*)$", path.read_text(), flags=re.MULTILINE)
+    opening = fences[::2]
+    assert set(opening) <= {"python", "console", "text"}, f"unchecked languages: {set(opening)}"
+    assert all(not closing for closing in fences[1::2])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"

@@ -1,0 +1,333 @@
+"""Writes the test vectors: `python generate.py DIRECTORY` (tests/vectors itself to renew the stored ones).
+
+TEST ONLY. A client's keys, errors and shares come from the operating system, by design with no way to seed them. Here
+`os.urandom` and the generation of X25519 keys are replaced for the length of a call by a stream that follows from a
+label, so that the same bytes come out every time. The secrets are stored beside the bytes, for the verifier to open
+what only committee members could.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+import secureagg as sa
+from secureagg import client as client_module
+from secureagg.he.deal import Dealer
+from secureagg.he.reconstruct import Decoder
+from secureagg.he.sharing import key_sum, unpack_elements
+from secureagg.messages import EVERY_MEMBER, Request, RevealAnswer
+from secureagg.ring.masks import fill_public
+from secureagg.ring.params import ring_parameters
+from secureagg.ring.xof import PublicExpansion
+
+# Found by search: residues 377481944 and 578540730 of this expansion are refused, mod the fourth and the third prime.
+EXPANSION_SID = hashlib.sha256(b"secureagg test vector: expansion").digest()
+EXPANSION_POSITIONS = (0, 1, 377481943, 377481944, 578540730)
+
+
+@contextmanager
+def seeded(label: str) -> Iterator[None]:
+    """Replace the operating system's randomness by a stream that follows from `label`. Never outside a test."""
+    key = hashlib.sha256(b"secureagg test vector: " + label.encode()).digest()
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+
+    def draw(count: int) -> bytes:
+        return stream.update(bytes(count))
+
+    class SeededKey:
+        @staticmethod
+        def generate() -> X25519PrivateKey:
+            return X25519PrivateKey.from_private_bytes(draw(32))
+
+    with (
+        patch.object(os, "urandom", draw),
+        patch.object(client_module, "X25519PrivateKey", SeededKey),
+        patch.dict(os.environ, SECUREAGG_THREADS="1"),  # which frame draws which errors is open otherwise
+    ):
+        yield
+
+
+@contextmanager
+def bad_shares_for(members: Sequence[int]) -> Iterator[None]:
+    """Make the client deal these members shares that are off its polynomials by one, in the first element."""
+
+    class Cheat(Dealer):
+        def shares(self, member_id: int) -> bytes:
+            packed = super().shares(member_id)
+            if member_id not in members:
+                return packed
+            width = self._sharing.element_bits
+            number = int.from_bytes(packed, "little")
+            first = number % 2**width
+            return (number - first + (first + 1) % self._sharing.modulus).to_bytes(len(packed), "little")
+
+    with patch.object(client_module, "Dealer", Cheat):
+        yield
+
+
+def seed_of(label: str) -> bytes:
+    return hashlib.sha256(b"secureagg test vector seed: " + label.encode()).digest()
+
+
+def updates(plan: sa.RoundPlan, client_id: int) -> list[np.ndarray[Any, Any]]:
+    """Return an update that is different for each client, partly beyond the plan's bounds."""
+    vector = np.array([((37 * i + 11 * client_id * i + client_id) % 203 - 101) / 400 for i in range(plan.layout.size)])
+    return plan.layout.unflatten(vector)
+
+
+def tensor_bytes(tensors: Sequence[np.ndarray[Any, Any]]) -> list[str]:
+    return [np.asarray(tensor).astype(tensor.dtype.newbyteorder("<")).tobytes().hex() for tensor in tensors]
+
+
+def build(
+    name: str,
+    about: str,
+    plan: sa.RoundPlan,
+    weights: dict[int, int],
+    answering: Sequence[int],
+    bad: dict[int, Sequence[int]],
+    directory: Path,
+) -> dict[str, Any]:
+    """Return a whole round as a vector: `weights` of the clients that take part, `bad` the members they cheat."""
+    identities = [sa.Identity(seed_of(f"{name} client {i}")) for i in range(plan.clients)]
+    seeds = [seed_of(f"{name} member {m}") for m in range(plan.committee.size)]
+    members = [sa.CommitteeMember(sa.Identity(seed), journal=directory / f"{name}-{m}") for m, seed in enumerate(seeds)]
+    roster = sa.Roster([each.public for each in identities], [each.public for each in members])
+    round_number = 7
+    prekeys = []
+    for m, member in enumerate(members):
+        with seeded(f"{name} prekey {m}"):
+            prekeys.append(member.prekey(round_number))
+    keys = [directory / f"{name}-{m}" / "prekeys" / f"{round_number}.key" for m in range(len(members))]
+    prekey_secrets = [key.read_bytes() for key in keys]  # read now: a member erases its key with its answer
+    model = plan.layout.unflatten(np.arange(plan.layout.size) / 16)
+    session = sa.Session(plan, roster, prekeys=prekeys, round_number=round_number, model=model)
+
+    aggregator = sa.Aggregator(session, spool=directory / f"{name}-spool")
+    stored, grids = [], {}
+    for client_id, weight in weights.items():
+        update = updates(plan, client_id)
+        with seeded(f"{name} client {client_id}"), bad_shares_for(bad.get(client_id, ())):
+            payload, grids[client_id] = contribute(session, identities[client_id], update, weight)
+        aggregator.admit(payload)
+        stored.append(
+            {
+                "client": client_id,
+                "weight": weight,
+                "update": tensor_bytes(update),
+                "grid": grids[client_id],
+                "unacceptable_to": list(bad.get(client_id, ())),
+                "bytes": payload.hex(),
+            }
+        )
+    check, reports = None, None
+    if plan.committee.mode == "robust":
+        check = aggregator.share_check()
+        reports = [member.check(session, check) for member in members]
+    request = aggregator.close(reports)
+    answers = [members[m].respond(session, request) for m in answering]
+    result = aggregator.open(answers)
+    sums = [sum(column) for column in zip(*(grids[each] for each in result.clients), strict=True)]
+    assert sums == summed(session, aggregator, answers)
+    return {
+        "format": "secureagg test vector v1",
+        "about": about,
+        "plan": plan.to_bytes().decode(),
+        "derived": derived(plan),
+        "roster": roster.to_bytes().hex(),
+        "prekeys": [each.hex() for each in prekeys],
+        "round_number": round_number,
+        "model": tensor_bytes(model),
+        "session_id": session.sid.hex(),
+        "client_seeds": [each.to_seed().hex() for each in identities],
+        "member_seeds": [seed.hex() for seed in seeds],
+        "prekey_secrets": [secret.hex() for secret in prekey_secrets],
+        "contributions": stored,
+        "share_checks": [each.hex() for each in reports or ()],
+        "requests": {"check": digests(plan, check), "reveal": digests(plan, request)},
+        "answers": [each.hex() for each in answers],
+        "result": {
+            "clients": list(result.clients),
+            "sums": sums,
+            "total_weight": result.total_weight,
+            "mean": tensor_bytes(result.mean),
+        },
+        "tally": None if result.tally is None else result.tally.hex(),
+    }
+
+
+def contribute(
+    session: sa.Session, identity: sa.Identity, update: list[np.ndarray[Any, Any]], weight: int
+) -> tuple[bytes, list[int]]:
+    """Return a contribution and the grid values in it, seen on their way into the encryption."""
+    seen: list[int] = []
+    encrypt = client_module.Encryptor.encrypt
+
+    def watched(self: Any, frame: Any, values: np.ndarray[Any, Any]) -> bytearray:
+        seen.extend(values.tolist())
+        return encrypt(self, frame, values)
+
+    with patch.object(client_module.Encryptor, "encrypt", watched):
+        payload = sa.contribute(session, identity, update, weight)
+    assert seen[-1] == weight
+    return payload, seen[:-1]
+
+
+def summed(session: sa.Session, aggregator: sa.Aggregator, answers: Sequence[bytes]) -> list[int]:
+    """Return the integer sums as the library decodes them, which `Result` shows as a mean only."""
+    plan, sharing = session.plan, session.plan.sharing
+    read = [RevealAnswer.from_bytes(each, session) for each in answers]
+    sums = {each.member_id: unpack_elements(sharing, each.sums, sharing.secrets) for each in read if each.sums}
+    keys = key_sum(sharing, sorted(sums)[: sharing.threshold], sums)
+    decoder = Decoder(plan.packing, session.sid, plan.error_bound, keys)
+    frames = range(len(plan.packing.frames))
+    return [int(v) for index in frames for v in decoder.values(aggregator._total, index)][: plan.layout.size]
+
+
+def digests(plan: sa.RoundPlan, request: Request | None) -> dict[str, str]:
+    if request is None:
+        return {}
+    return {
+        str(member): hashlib.sha256(request.for_member(member)).hexdigest()
+        for member in (*range(plan.committee.size), EVERY_MEMBER)
+    }
+
+
+def derived(plan: sa.RoundPlan) -> dict[str, int]:
+    """Return what follows from the plan, by its symbols in docs/protocol.md."""
+    packing, sharing = plan.packing, plan.sharing
+    return {
+        "d": plan.layout.size,
+        "N": packing.ring.degree,
+        "C": plan.value_limit,
+        "L": packing.field_limit,
+        "W": packing.field_bits,
+        "f": packing.fields,
+        "delta": packing.delta,
+        "E": plan.error_bound,
+        "coefficients": packing.coefficients,
+        "J": packing.chunks,
+        "keys": packing.keys,
+        "p": sharing.modulus,
+        "R": sharing.repetitions,
+        "header": plan.header_bytes,
+        "ciphertext": packing.ciphertext_bytes,
+        "box": plan.box_bytes,
+        "contribution": plan.bytes_per_client,
+    }
+
+
+def rounds(directory: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name, vector) of every round."""
+    mixed = sa.Layout(((3, 4), (), (0, 2), (150,)), ("float32", "float64", "float32", "float16"))
+    plan = sa.RoundPlan(
+        layout=mixed,
+        clients=5,
+        quorum=3,
+        l2_clip=1.5,
+        value_bits=10,
+        value_bound=0.15,
+        max_weight=7,
+        committee=sa.Committee(size=3, threshold=2),
+        parameters="INSECURE_N64_Q52",
+        allow_insecure=True,
+    )
+    yield (
+        "optimistic",
+        build(
+            "optimistic",
+            "One prime, two frames, weights, mixed dtypes; one client and one committee member are away.",
+            plan,
+            {0: 1, 1: 7, 3: 2, 4: 5},
+            (0, 2),
+            {},
+            directory,
+        ),
+    )
+    plan = sa.RoundPlan(
+        layout=sa.Layout(((30, 30),), ("float32",)),
+        clients=5,
+        quorum=4,
+        l2_clip=4.0,
+        value_bits=12,
+        assumed_corrupt_clients=2,
+        committee=sa.Committee(size=3, threshold=2, mode="robust"),
+        parameters="INSECURE_N64_Q208",
+        allow_insecure=True,
+    )
+    yield (
+        "robust",
+        build(
+            "robust",
+            "Four primes. Client 1 deals member 0 a bad share and stays in; client 3 cheats two members and is out.",
+            plan,
+            dict.fromkeys(range(5), 1),
+            (0, 1, 2),
+            {1: [0], 3: [0, 1]},
+            directory,
+        ),
+    )
+    plan = sa.RoundPlan(
+        layout=sa.Layout(((3,),), ("float64",)),
+        clients=2,
+        quorum=2,
+        l2_clip=1.0,
+        value_bits=16,
+        committee=sa.Committee(size=2),
+        parameters="N2048_Q52",
+    )
+    yield "tiny", build("tiny", "The parameters of the field, three values.", plan, {0: 1, 1: 1}, (0, 1), {}, directory)
+
+
+def expansion() -> dict[str, Any]:
+    """Return words of a public expansion, two of them refused, as residues of a_j in the ring of four primes."""
+    ring = ring_parameters("INSECURE_N64_Q208", allow_insecure=True)
+    label, row = "public polynomials", ring.degree * len(ring.primes)
+    words = PublicExpansion(EXPANSION_SID, label)
+    residues = []
+    for position in EXPANSION_POSITIONS:
+        pair = np.empty(2, dtype=np.uint64)
+        words.fill(position - position % 2, pair)
+        chunk = np.empty((1, len(ring.primes), ring.degree), dtype=np.uint64)
+        fill_public(chunk, words, position // row, ring.primes)
+        prime = ring.primes[position % row // ring.degree]
+        word = int(pair[position % 2])
+        residues.append(
+            {
+                "sid": EXPANSION_SID.hex(),
+                "label": label,
+                "position": position,
+                "prime": prime,
+                "word": word,
+                "refused": word % 2**52 >= prime,
+                "residue": int(chunk.reshape(-1)[position % row]),
+            }
+        )
+    assert sum(each["refused"] for each in residues) == 2
+    return {"format": "secureagg expansion vector v1", "residues": residues}
+
+
+def write(directory: Path) -> None:
+    """Write every vector into a directory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        vectors = {**dict(rounds(Path(scratch))), "expansion": expansion()}
+    for name, vector in vectors.items():
+        lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in vector.items())
+        (directory / f"{name}.json").write_text("{\n" + lines + "\n}\n")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

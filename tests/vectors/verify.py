@@ -1,0 +1,393 @@
+"""Verifies the test vectors from their bytes alone, written from docs/wire-format.md.
+
+Shares no code with the library: Python integers, the standard library, and the primitives of `cryptography`.
+`python verify.py FILE…` prints what each file holds, or the reason for which it is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import json
+import math
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from by_hand import (
+    Fields,
+    Plan,
+    Refused,
+    Rows,
+    add,
+    centred,
+    decode,
+    interpolate,
+    labelled,
+    le,
+    public_residue,
+    require,
+    residues,
+    sha256,
+    unpack,
+    words,
+)
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+EVERY_MEMBER = 255
+
+# Messages
+
+
+def derive(secret: bytes, info: bytes) -> bytes:
+    """HKDF-Expand with SHA-256 (RFC 5869), 32 bytes."""
+    return hmac.digest(secret, info + b"\x01", "sha256")
+
+
+def verify(public: bytes, label: bytes, message: bytes, signature: bytes, what: str) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(public[:32]).verify(signature, labelled(label) + message)
+    except InvalidSignature:
+        raise Refused(f"{what}: signature") from None
+
+
+def session_id(plan: Plan, roster: bytes, prekeys: list[bytes], round_number: int, model: list[bytes]) -> bytes:
+    parts = [labelled(b"secureagg v1 session"), sha256(plan.encoded), sha256(roster)]
+    parts += [le(len(prekey), 4) + prekey for prekey in prekeys]
+    return sha256(*parts, le(round_number, 8), sha256(plan.layout, *model))
+
+
+@dataclass(frozen=True)
+class Contribution:
+    client: int
+    signature: bytes
+    ephemeral: bytes
+    ciphertext: bytes  # digest of the frame digests
+    box_digests: list[bytes]
+    check: bytes
+    rows: Rows
+    boxes: list[bytes]
+    challenge: bytes
+    digest: bytes
+
+    def dealing(self) -> bytes:
+        head = le(self.client, 4) + self.signature + self.ephemeral + self.ciphertext
+        return head + b"".join(self.box_digests) + self.check
+
+
+def contribution(plan: Plan, sid: bytes, clients: list[bytes], encoded: bytes) -> Contribution:
+    fields = Fields(encoded, "contribution")
+    require(len(encoded) == plan.contribution, "contribution: length")
+    fields.start(b"SAco")
+    require(fields.raw(32) == sid, "contribution: session id")
+    client = fields.integer(4)
+    what = f"contribution {client}"
+    require(client < len(clients), f"{what}: not on the roster")
+    signature, ephemeral = fields.raw(64), fields.raw(32)
+    frames = [fields.raw(32) for _ in plan.frames]
+    digests = [fields.raw(32) for _ in range(plan.k)]
+    check = fields.raw(plan.check_size)
+    ciphertext = fields.raw(plan.ciphertext)
+    boxes = [fields.raw(plan.box) for _ in range(plan.k)]
+    fields.end()
+    challenge = sha256(sid, le(client, 4), sha256(*frames), ephemeral, *digests)
+    verify(clients[client], b"secureagg v1 contribution", challenge + check, signature, what)
+    for frame, digest in zip(plan.frames, frames, strict=True):
+        require(sha256(ciphertext[frame.start :][: frame.size]) == digest, f"{what}: frame digest")
+    require([sha256(box) for box in boxes] == digests, f"{what}: box digest")
+    rows = residues(plan, ciphertext, f"{what}: ciphertext")
+    digest = sha256(challenge, check, signature)
+    return Contribution(client, signature, ephemeral, sha256(*frames), digests, check, rows, boxes, challenge, digest)
+
+
+def shares(
+    plan: Plan, sid: bytes, given: Contribution, member: int, public: bytes, prekey: bytes, secrets: tuple[bytes, bytes]
+) -> list[int] | None:
+    """One member's shares in a contribution, or None where it must complain. secrets: prekey, long-term key."""
+    ephemeral = X25519PublicKey.from_public_bytes(given.ephemeral)
+    info = labelled(b"secureagg v1 box") + sid + le(given.client, 4) + le(member, 1) + public + prekey + given.ephemeral
+    agreed = b"".join(X25519PrivateKey.from_private_bytes(secret).exchange(ephemeral) for secret in secrets)
+    key = derive(hmac.digest(bytes(32), agreed, "sha256"), info)
+    try:
+        plain = ChaCha20Poly1305(key).decrypt(bytes(12), given.boxes[member], info)
+    except InvalidTag:
+        return None
+    try:
+        elements = unpack(plain, plan.width, plan.secrets + plan.R, plan.p, "shares")
+        published = unpack(given.check, plan.width, plan.R * plan.t, plan.p, "check")
+    except Refused:
+        return None
+    rho = words(given.challenge, "share check", 0, plan.R * plan.secrets)
+    for r in range(plan.R):
+        combined = sum(w % plan.p * s for w, s in zip(rho[r * plan.secrets :], elements[: plan.secrets], strict=False))
+        claimed = sum(published[k * plan.R + r] * (member + 1) ** k for k in range(plan.t))
+        if (combined + elements[plan.secrets + r] - claimed) % plan.p:
+            return None
+    return elements[: plan.secrets]
+
+
+def request(plan: Plan, sid: bytes, kind: int, member: int, chosen: list[Contribution]) -> bytes:
+    carried = range(plan.k) if member == EVERY_MEMBER else (member,)
+    head = b"SArq\x01" + sid + le(kind, 1) + le(member, 1) + le(len(chosen), 4)
+    return head + b"".join(each.dealing() + b"".join(each.boxes[m] for m in carried) for each in chosen)
+
+
+def request_digest(sid: bytes, chosen: list[Contribution]) -> bytes:
+    return sha256(b"secureagg v1 request", sid, *(each.digest for each in chosen))
+
+
+def answer(
+    encoded: bytes, magic: bytes, label: bytes, sid: bytes, members: list[bytes], what: str, has_sums: bool
+) -> tuple[int, bytes, list[int], bytes]:
+    """A share check or a reveal answer: (member, request digest, complaints, packed sums)."""
+    fields = Fields(encoded, what)
+    fields.start(magic)
+    require(fields.raw(32) == sid, f"{what}: session id")
+    member, about = fields.integer(1), fields.raw(32)
+    complaints = [fields.integer(4) for _ in range(fields.integer(4))]
+    require(complaints == sorted(set(complaints)), f"{what}: complaints are not ascending")
+    sums = fields.raw(fields.integer(4)) if has_sums else b""
+    signature = fields.raw(64)
+    fields.end()
+    require(member < len(members), f"{what}: not on the roster")
+    verify(members[member], label, encoded[5:-64], signature, f"{what} of member {member}")
+    return member, about, complaints, sums
+
+
+# One vector
+
+
+class Vector:
+    """A stored round, checked step by step; every step may use what the earlier ones have established."""
+
+    def __init__(self, stored: dict[str, Any]) -> None:
+        require(stored["format"] == "secureagg test vector v1", "vector: format")
+        self.stored = stored
+        self.plan = Plan(stored["plan"].encode())
+        self._session()
+        self._contributions()
+        self._complaints()
+        self._answers()
+        self._sum()
+        if stored["tally"] is not None:
+            self._tally(bytes.fromhex(stored["tally"]))
+
+    def _bytes(self, name: str) -> list[bytes]:
+        return [bytes.fromhex(each) for each in self.stored[name]]
+
+    def _session(self) -> None:
+        stored, plan = self.stored, self.plan
+        derived = {name: getattr(plan, name) for name in stored["derived"]}
+        require(derived == stored["derived"], "plan: derived numbers")
+        roster = bytes.fromhex(stored["roster"])
+        fields = Fields(roster, "roster")
+        fields.start(b"SArs")
+        clients, members = fields.integer(4), fields.integer(4)
+        require((clients, members) == (plan.n_max, plan.k), "roster: not the plan's counts")
+        self.clients = [fields.raw(64) for _ in range(clients)]
+        self.members = [fields.raw(64) for _ in range(members)]
+        fields.end()
+        self.prekeys = []
+        for member, encoded in enumerate(self._bytes("prekeys")):
+            fields = Fields(encoded, f"prekey {member}")
+            fields.start(b"SApk")
+            number, public, key, signature = fields.raw(8), fields.raw(64), fields.raw(32), fields.raw(64)
+            fields.end()
+            require(number == le(stored["round_number"], 8), f"prekey {member}: round number")
+            require(public == self.members[member], f"prekey {member}: not this member's")
+            verify(public, b"secureagg v1 prekey", number + key, signature, f"prekey {member}")
+            self.prekeys.append(key)
+        self.sid = session_id(plan, roster, self._bytes("prekeys"), stored["round_number"], self._bytes("model"))
+        require(self.sid.hex() == stored["session_id"], "session id")
+        self.secrets = []
+        stored_secrets = zip(self._bytes("member_seeds"), self._bytes("prekey_secrets"), strict=True)
+        for member, (seed, prekey) in enumerate(stored_secrets):
+            long_term = derive(seed, b"secureagg v1 agreement")
+            for secret, public in ((prekey, self.prekeys[member]), (long_term, self.members[member][32:])):
+                found = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+                require(found == public, f"secret keys of member {member}")
+            self.secrets.append((prekey, long_term))
+
+    def _contributions(self) -> None:
+        """Every contribution alone: signature, digests, boxes, shares, and what t members could open together."""
+        plan = self.plan
+        self.given: dict[int, Contribution] = {}
+        self.shares: dict[int, dict[int, list[int]]] = {}  # client: {member: shares}, where they can be accepted
+        for each in self.stored["contributions"]:
+            given = contribution(plan, self.sid, self.clients, bytes.fromhex(each["bytes"]))
+            require(given.client == each["client"], "contributions: order")
+            found = {
+                m: shares(plan, self.sid, given, m, self.members[m], self.prekeys[m], self.secrets[m])
+                for m in range(plan.k)
+            }
+            self.given[given.client] = given
+            self.shares[given.client] = {m: values for m, values in found.items() if values is not None}
+            complaints = [m for m in range(plan.k) if found[m] is None]
+            require(complaints == each["unacceptable_to"], f"contribution {given.client}: share check")
+            self._grid(each, given)
+
+    def _grid(self, each: dict[str, Any], given: Contribution) -> None:
+        """That the grid values are roundings of the update, and what the contribution encrypts."""
+        plan, what = self.plan, f"contribution {given.client}"
+        values = [
+            x
+            for tensor, (code, size) in zip(each["update"], plan.tensors, strict=True)
+            for x in struct.unpack(f"<{size}{code}", bytes.fromhex(tensor))
+        ]
+        norm = math.sqrt(math.fsum(x * x for x in values))
+        factor = min(1.0, plan.clip / norm if norm else 1.0)
+        for x, v in zip(values, each["grid"], strict=True):
+            clamped = min(max(x * factor, -plan.x_max), plan.x_max)
+            exact = clamped * plan.C / plan.x_max * each["weight"] / plan.max_weight
+            require(abs(v - exact) < 1 + 1e-6, f"{what}: grid values")
+        usable = dict(itertools.islice(self.shares[given.client].items(), plan.t))
+        if len(usable) == plan.t:
+            opened = interpolate(plan, {m + 1: values for m, values in usable.items()}, 0)
+            key = [centred(x, plan.p) for x in opened]
+            grid = decode(plan, self.sid, given.rows, key, max(plan.C, plan.max_weight), plan.E, what)
+            require(grid == [*each["grid"], each["weight"]], f"{what}: decryption")
+
+    def _complaints(self) -> None:
+        """The share checks, and the set S they lead to."""
+        plan, admitted = self.plan, list(self.given.values())
+        self._requests("check", 0, admitted if plan.mode == "robust" else [])
+        reports: dict[int, set[int]] = {}
+        for encoded in self._bytes("share_checks"):
+            member, about, complaints, _ = answer(
+                encoded, b"SAch", b"secureagg v1 share check", self.sid, self.members, "share check", False
+            )
+            require(about == request_digest(self.sid, admitted), f"share check of member {member}: another request")
+            expected = [client for client in self.given if member not in self.shares[client]]
+            require(complaints == expected, f"share check of member {member}: complaints")
+            reports[member] = set(complaints)
+        refused: set[int] = set()
+        if plan.mode == "robust":
+            unions = [set().union(*(reports[m] for m in T)) for T in itertools.combinations(sorted(reports), plan.t)]
+            refused = min(unions, key=len)
+        self.chosen = [given for client, given in self.given.items() if client not in refused]
+        require([each.client for each in self.chosen] == self.stored["result"]["clients"], "result: clients")
+        require(len(self.chosen) >= plan.quorum, "result: quorum")
+        self._requests("reveal", 1, self.chosen)
+
+    def _requests(self, name: str, kind: int, chosen: list[Contribution]) -> None:
+        found = {
+            str(member): sha256(request(self.plan, self.sid, kind, member, chosen)).hex()
+            for member in (*range(self.plan.k), EVERY_MEMBER)
+            if chosen
+        }
+        require(found == self.stored["requests"][name], f"{name} request")
+
+    def _answers(self) -> None:
+        plan = self.plan
+        self.sums: dict[int, list[int]] = {}
+        for encoded in self._bytes("answers"):
+            member, about, complaints, packed = answer(
+                encoded, b"SAan", b"secureagg v1 reveal", self.sid, self.members, "answer", True
+            )
+            what = f"answer of member {member}"
+            require(about == request_digest(self.sid, self.chosen), f"{what}: another request")
+            expected = [each.client for each in self.chosen if member not in self.shares[each.client]]
+            require(complaints == expected, f"{what}: complaints")
+            require(len(packed) == (0 if complaints else plan.answer_size), f"{what}: length of the sums")
+            if complaints:
+                continue
+            self.sums[member] = unpack(packed, plan.width, plan.secrets, plan.p, what)
+            dealt = zip(*(self.shares[each.client][member] for each in self.chosen), strict=True)
+            require(self.sums[member] == [sum(column) % plan.p for column in dealt], f"{what}: sums")
+        require(len(self.sums) >= plan.t, "answers: fewer than t")
+
+    def _sum(self) -> None:
+        """Σs from every t answers, Σc, the integer sums, and the mean to the last bit."""
+        plan, result = self.plan, self.stored["result"]
+        openings = [
+            interpolate(plan, {m + 1: self.sums[m] for m in T}, 0) for T in itertools.combinations(self.sums, plan.t)
+        ]
+        require(all(opening == openings[0] for opening in openings), "answers: not on one polynomial")
+        key = [centred(x, plan.p) for x in openings[0]]
+        self.total = add(plan, [each.rows for each in self.chosen])
+        *sums, weight = decode(plan, self.sid, self.total, key, plan.L, plan.E, "sum")
+        chosen = [each for each in self.stored["contributions"] if each["client"] in result["clients"]]
+        require(sums == [sum(column) for column in zip(*(each["grid"] for each in chosen), strict=True)], "sum: values")
+        require(weight == sum(each["weight"] for each in chosen), "sum: weight")
+        require(sums == result["sums"], "result: sums")
+        require(weight == result["total_weight"], "result: total weight")
+        factor = plan.max_weight / (plan.C / plan.x_max * weight)
+        mean = []
+        for code, size in plan.tensors:
+            mean.append(struct.pack(f"<{size}{code}", *(value * factor for value in sums[:size])).hex())
+            sums = sums[size:]
+        require(mean == result["mean"], "result: mean")
+
+    def _tally(self, encoded: bytes) -> None:
+        plan = self.plan
+        fields = Fields(encoded, "tally")
+        fields.start(b"SAta")
+        require(fields.raw(32) == self.sid, "tally: session id")
+        entries = [
+            (fields.integer(4), fields.raw(32), [[fields.integer(8) for _ in plan.primes] for _ in range(2)])
+            for _ in range(fields.integer(4))
+        ]
+        total = fields.raw(plan.ciphertext)
+        fields.end()
+        require([(e[0], e[1]) for e in entries] == [(c.client, c.digest) for c in self.chosen], "tally: entries")
+        listed = [le(client, 4) + digest for client, digest, _ in entries]
+        challenge = sha256(b"secureagg v1 tally", self.sid, *listed, sha256(total))
+        product = self._product(challenge)
+        for (client, _, products), each in zip(entries, self.chosen, strict=True):
+            require(products == product(each.rows), f"tally: product of client {client}")
+        rows = residues(plan, total, "tally: sum")
+        require(rows == self.total, "tally: sum")
+        sums = [[sum(entry[2][r][p] for entry in entries) % q for p, q in enumerate(plan.primes)] for r in range(2)]
+        require(sums == product(rows), "tally: Σ t_i = ⟨r, Σc⟩")
+
+    def _product(self, challenge: bytes) -> Callable[[Rows], list[list[int]]]:
+        """⟨r, c⟩ mod each prime, for both repetitions."""
+        plan = self.plan
+
+        def positions() -> Iterator[tuple[int, int, int, int]]:
+            for frame in plan.frames:
+                for row in range(frame.chunks * len(plan.primes)):
+                    first = frame.first_chunk * plan.N * len(plan.primes) + row * frame.n
+                    chunk, p = divmod(row, len(plan.primes))
+                    yield frame.first_chunk + chunk, p, first, frame.n
+
+        drawn = [{(j, p): words(challenge, f"tally {r}", first, n) for j, p, first, n in positions()} for r in range(2)]
+
+        def product(rows: Rows) -> list[list[int]]:
+            out = [[0] * len(plan.primes) for _ in range(2)]
+            for r, (at, row) in itertools.product(range(2), rows.items()):
+                terms = sum(word * c for word, c in zip(drawn[r][at], row, strict=True))
+                out[r][at[1]] = (out[r][at[1]] + terms) % plan.primes[at[1]]
+            return out
+
+        return product
+
+
+def verify_expansion(stored: dict[str, Any]) -> None:
+    """A public expansion at a place where the rejection rule is met."""
+    require(stored["format"] == "secureagg expansion vector v1", "vector: format")
+    for each in stored["residues"]:
+        sid, label, at, q = bytes.fromhex(each["sid"]), each["label"], each["position"], each["prime"]
+        require(words(sid, label, at, 1)[0] == each["word"], "expansion: word")
+        require((each["word"] % 2**52 >= q) == each["refused"], "expansion: refusal")
+        require(public_residue(sid, label, at, q) == each["residue"], "expansion: residue")
+
+
+def verify_stored(stored: dict[str, Any]) -> str:
+    """Return what a vector holds. Raises: Refused with the reason."""
+    if "residues" in stored:
+        verify_expansion(stored)
+        return f"{len(stored['residues'])} residues"
+    vector = Vector(stored)
+    return f"{len(vector.given)} contributions, {len(vector.chosen)} in the sum, {len(vector.sums)} share sums"
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(f"{name}: {verify_stored(json.loads(Path(name).read_text()))}")
