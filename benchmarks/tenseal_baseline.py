@@ -6,13 +6,13 @@ keys; the server gets it without the secret key), one `ckks_vector` a tensor (ap
 as `serialize()` of the vector beside `serialize()` of its context (app_opt/he/decomposers.py), summed with `+` and
 scaled by 1/n at the end (app_common/aggregators/weighted_aggregation_helper.py), decrypted by a client.
 
-    python benchmarks/tenseal_baseline.py [--layers 62] [--repeats 5]     # a table beside ../shared/design/protocol.md
+    python benchmarks/tenseal_baseline.py [--layers 62] [--repeats 5]     # a table beside the design's figures
     python benchmarks/tenseal_baseline.py --json                          # one line, for ckks_reference.py
 
 Times are wall-clock seconds, of the clients' stages per client. Contexts are timed apart, for one client: on the wire
 they are NVFlare's, but not CKKS's, so comparisons may leave them out.
 
-Against protocol.md's figures: bytes and encryption agree; serialising and the server are faster here once SEAL's and
+Against the figures the design was made with: bytes and encryption agree; serialising and the server are faster here once SEAL's and
 the allocator's memory is warm, which a first call is not (0.28 to 0.46 s to serialise, seen on the same machine).
 """
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 VALUES, CLIENTS, DECRYPTIONS = 10**6, 10, 5
 SEED = 20_260_201  # of the updates; ckks_reference.py draws the same ones
-PROTOCOL_FIGURES = {"encrypt": 0.43, "serialise": 0.21, "server": 2.3, "value_bytes": 58.0}  # one tensor, ten clients
+DESIGN_FIGURES = {"encrypt": 0.43, "serialise": 0.21, "server": 2.3, "value_bytes": 58.0}  # one tensor, ten clients
 
 
 def updates(layers: int) -> list[list[NDArray[np.float32]]]:
@@ -75,6 +75,7 @@ def measure(layers: int) -> dict[str, float]:
     total = [ts.ckks_vector_from(server, encoded) for encoded in payloads[0]]
     for payload in payloads[1:]:
         total = [sum_ + ts.ckks_vector_from(server, encoded) for sum_, encoded in zip(total, payload, strict=True)]
+    added = time.perf_counter()
     answer = [(sum_ * (1 / CLIENTS)).serialize() for sum_ in total]
     answered = time.perf_counter()
     seconds["decrypt"] = []
@@ -92,6 +93,7 @@ def measure(layers: int) -> dict[str, float]:
     exact = np.mean([np.concatenate(model) for model in models], axis=0, dtype=np.float64)
     return {
         **{stage: statistics.median(taken) for stage, taken in seconds.items()},
+        "load_add": added - start,
         "server": answered - start,
         "contexts_serialise": contexts_written - decrypted,
         "contexts_load": contexts_read - contexts_written,
@@ -107,7 +109,7 @@ def serialised(context: ts.Context, model: list[NDArray[np.float32]]) -> list[by
 
 
 def main() -> None:
-    """Print one JSON line, or the medians beside protocol.md's figures."""
+    """Print one JSON line, or the medians beside the design's figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=1, help="tensors the 10^6 values are split into")
     parser.add_argument("--repeats", type=int, default=5)
@@ -121,8 +123,8 @@ def main() -> None:
     found["value_bytes"] = found["upload_bytes"] / VALUES
     print(f"TenSEAL {ts.__version__}, {VALUES} values in {arguments.layers} tensors, {CLIENTS} clients")
     for key, value in found.items():
-        reference = PROTOCOL_FIGURES.get(key) if arguments.layers == 1 else None
-        beside = f"   protocol.md: {reference:g}, ratio {value / reference:.2f}" if reference else ""
+        reference = DESIGN_FIGURES.get(key) if arguments.layers == 1 else None
+        beside = f"   design: {reference:g}, ratio {value / reference:.2f}" if reference else ""
         print(f"  {key:20} {value:12.4g}{beside}")
 
 

@@ -29,6 +29,7 @@ from secureagg.errors import (
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import Sharing, evaluate_from, key_sum, unpack_elements
 from secureagg.he.total import Total, unpack_frame
+from secureagg.layout import Assembly
 from secureagg.messages import CHECK, REVEAL, ContributionView, Header, Request, RevealAnswer, ShareCheck
 from secureagg.ring import workers
 from secureagg.session import Session
@@ -203,11 +204,10 @@ class Aggregator:
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
         sums, faults = self._share_sums(answers, self._request.digest())
-        members = self._agreeing(sums)
-        sharing = self._session.plan.sharing
-        for member_id in sums.keys() - members:
+        members, agreeing = self._agreeing(sums)
+        for member_id in sums.keys() - agreeing:
             faults[member_id] = "its share sum is not on the polynomial that opens the sum"
-        decoder = self._decoder(key_sum(sharing, members[: sharing.threshold], sums))
+        decoder = self._decoder(key_sum(self._session.plan.sharing, members, sums))
         mean, total_weight = self._decode(decoder)
         return Result(
             mean=mean,
@@ -300,26 +300,30 @@ class Aggregator:
         self._require_enough(len(sums), "answers", faults, notes)
         return sums, faults
 
-    def _agreeing(self, sums: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
-        """Return all members whose share sums lie on the one polynomial that opens the sum.
+    def _agreeing(self, sums: Mapping[int, NDArray[np.int64]]) -> tuple[tuple[int, ...], frozenset[int]]:
+        """Return t members whose share sums open the sum, and all that lie on a polynomial which does.
 
         All on one polynomial: nothing to search. Otherwise t-subsets are tried, and the residual tells which is right;
-        that there is only one is not taken for granted.
+        that there is only one is not taken for granted. Two liars can agree on a polynomial of their own that meets
+        the honest one at 0 and at t − 2 honest members: the sum is the same, and who is on either is not blamed.
         """
         sharing = self._session.plan.sharing
         members = sorted(sums)
-        everyone = _on_polynomial(self._session.plan.sharing, members[: sharing.threshold], sums)
-        if len(everyone) == len(members):
-            return everyone
-        found: tuple[int, ...] = ()
+        if len(everyone := _on_polynomial(sharing, members[: sharing.threshold], sums)) == len(members):
+            return everyone[: sharing.threshold], frozenset(everyone)
+        found: list[tuple[int, ...]] = []
         for subset in _subsets(members, sharing.threshold):
-            if set(subset) <= set(found) or not self._decoder(key_sum(sharing, subset, sums)).fits(self._total):
+            if any(set(subset) <= set(group) for group in found):
                 continue
-            if found:
+            keys = key_sum(sharing, subset, sums)
+            same = bool(found) and np.array_equal(keys, key_sum(sharing, found[0][: sharing.threshold], sums))
+            if not same and not self._decoder(keys).fits(self._total):
+                continue
+            if found and not same:
                 raise UnattributedFault("two different key sums open the sum; nothing was decoded")
-            found = _on_polynomial(sharing, subset, sums)
+            found.append(_on_polynomial(sharing, subset, sums))
         if found:
-            return found
+            return found[0][: sharing.threshold], frozenset().union(*found)
         raise UnattributedFault(
             f"the answers of members {members} do not lie on one polynomial, and no {sharing.threshold} of them open "
             "the sum within the plan's noise bound; nothing was decoded"
@@ -341,7 +345,7 @@ class Aggregator:
                 "weight, and without proofs it cannot be named. Nothing was decoded"
             )
         factor = plan.max_weight / (plan.quantiser.scale * total_weight)
-        mean = plan.layout.empty()
+        assembly = Assembly(plan.layout)
         limit = count * plan.value_limit
 
         def decode_frame(index: int) -> None:
@@ -350,10 +354,10 @@ class Aggregator:
             values = values[: plan.layout.size - first]
             if values.size and max(int(values.max()), -int(values.min())) > limit:
                 raise UnattributedFault("a coordinate of the sum is beyond clients · C; nothing was decoded")
-            plan.layout.scatter(values * factor, first, mean)
+            assembly.write(values * factor, first)
 
         self._each_frame(decode_frame)
-        return mean, total_weight
+        return assembly.tensors, total_weight
 
 
 def _on_polynomial(sharing: Sharing, base: Sequence[int], sums: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:

@@ -74,7 +74,7 @@ def contribute(
     plan = session.plan
     client_id = session.client_id(identity.public)
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
-    plan.layout.check(update)
+    plan.layout.check_shapes(update)
     clip = clip_factor(plan.layout, update, plan.l2_clip)
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()

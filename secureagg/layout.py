@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from secureagg.errors import ParameterError
 from secureagg.wire import Reader, Writer
 
-__all__ = ["Layout", "Weights"]
+__all__ = ["Assembly", "Layout", "Weights"]
 
 Weights = Sequence[NDArray[np.floating[Any]]]
 
@@ -85,6 +85,10 @@ class Layout:
         """Where each tensor starts in the flat vector; one more entry than tensors, the last is d."""
         return tuple(accumulate((math.prod(shape) for shape in self.shapes), initial=0))
 
+    @cached_property
+    def _numpy_dtypes(self) -> tuple[np.dtype[Any], ...]:
+        return tuple(np.dtype(name) for name in self.dtypes)
+
     def require_same(self, other: Layout) -> None:
         """Raise ParameterError naming the first tensor in which `other` differs from this layout."""
         if len(self.shapes) != len(other.shapes):
@@ -96,9 +100,18 @@ class Layout:
                     f"tensor {index} is {found[1]}{list(found[0])}, expected {expected[1]}{list(expected[0])}"
                 )
 
+    def check_shapes(self, weights: Weights) -> None:
+        """Raise ParameterError with the tensor's index unless shapes and dtypes fit."""
+        expected = zip(self.shapes, self._numpy_dtypes, strict=True)
+        if len(weights) != len(self.shapes) or not all(
+            isinstance(tensor, np.ndarray) and tensor.shape == shape and tensor.dtype == dtype
+            for tensor, (shape, dtype) in zip(weights, expected, strict=True)
+        ):
+            self.require_same(Layout.of(weights))  # says what differs; a scalar or another byte order does not
+
     def check(self, weights: Weights) -> None:
         """Raise ParameterError with the tensor's index unless shapes and dtypes fit and every value is finite."""
-        self.require_same(Layout.of(weights))
+        self.check_shapes(weights)
         for index, tensor in enumerate(weights):
             if not _all_finite(tensor):
                 raise ParameterError(f"tensor {index} holds NaN or an infinity; nothing was sent")
@@ -106,14 +119,16 @@ class Layout:
     def gather(self, weights: Weights, start: int, stop: int) -> NDArray[np.float64]:
         """Return coordinates [start, stop) of the flat vector as float64[stop − start].
 
-        Requires: `check(weights)` passed; 0 ≤ start ≤ stop ≤ d. Memory: the result and no other copy, as long as
-        the tensors are contiguous, so a caller who walks a large model in chunks never holds it twice.
+        Requires: `check_shapes(weights)` passed; 0 ≤ start ≤ stop ≤ d. Memory: the result and no other copy, as long
+        as the tensors are contiguous, so a caller who walks a large model in chunks never holds it twice.
         """
         out = np.empty(stop - start, dtype=np.float64)
-        for index, low, high in self._overlaps(start, stop):
-            first = self.offsets[index]
-            tensor = weights[index].reshape(-1)
-            out[low - start : high - start] = tensor[low - first : high - first]
+        if start < stop:
+            first, last = bisect_right(self.offsets, start) - 1, bisect_left(self.offsets, stop)
+            pieces = [tensor.reshape(-1) for tensor in weights[first:last]]
+            pieces[-1] = pieces[-1][: stop - self.offsets[last - 1]]
+            pieces[0] = pieces[0][start - self.offsets[first] :]
+            np.concatenate(pieces, out=out)
         return out
 
     def flatten(self, weights: Weights) -> NDArray[np.float64]:
@@ -128,28 +143,9 @@ class Layout:
         """
         if vector.shape != (self.size,):
             raise ParameterError(f"a vector of shape {vector.shape} given, ({self.size},) expected")
-        tensors = self.empty()
-        self.scatter(vector, 0, tensors)
-        return tensors
-
-    def empty(self) -> list[NDArray[np.floating[Any]]]:
-        """Return new tensors of this layout, to be filled by `scatter`."""
-        return [np.empty(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
-
-    def scatter(self, values: NDArray[np.float64], start: int, tensors: Sequence[NDArray[np.floating[Any]]]) -> None:
-        """Write `values` into coordinates [start, start + len(values)) of tensors made by `empty`.
-
-        Raises: ParameterError if a value does not fit its tensor's dtype.
-        """
-        for index, low, high in self._overlaps(start, start + len(values)):
-            first = self.offsets[index]
-            piece = tensors[index].reshape(-1)[low - first : high - first]
-            with np.errstate(over="ignore"):
-                piece[:] = values[low - start : high - start]
-            if not _all_finite(piece):
-                raise ParameterError(
-                    f"tensor {index}: a value does not fit {self.dtypes[index]}; use a wider dtype in the layout"
-                )
+        assembly = Assembly(self)
+        assembly.write(vector, 0)
+        return assembly.tensors
 
     def to_bytes(self) -> bytes:
         """Encode: tensor count (4 bytes), then per tensor dtype code (1), dimensions (1), extents (8 each)."""
@@ -181,14 +177,47 @@ class Layout:
         """SHA-256 of the canonical bytes."""
         return hashlib.sha256(self.to_bytes()).digest()
 
-    def _overlaps(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (tensor, first, last) for the non-empty pieces of [start, stop)."""
-        index = bisect_right(self.offsets, start) - 1
-        while index < len(self.shapes) and self.offsets[index] < stop:
-            low, high = max(start, self.offsets[index]), min(stop, self.offsets[index + 1])
-            if low < high:
-                yield index, low, high
-            index += 1
+
+class Assembly:
+    """New tensors of a layout, filled range by range.
+
+    Neighbouring tensors of one dtype are views of one array, so that a range is written in one go however many
+    tensors it crosses. Ranges that do not overlap may be written by several threads at once.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._runs: list[tuple[int, NDArray[np.floating[Any]]]] = []
+        self.tensors: list[NDArray[np.floating[Any]]] = []
+        first = 0
+        for dtype, group in groupby(layout.dtypes):
+            count = len(list(group))
+            start, stop = layout.offsets[first], layout.offsets[first + count]
+            flat: NDArray[np.floating[Any]] = np.empty(stop - start, dtype)
+            self._runs.append((start, flat))
+            for index in range(first, first + count):
+                piece = flat[layout.offsets[index] - start : layout.offsets[index + 1] - start]
+                self.tensors.append(piece.reshape(layout.shapes[index]))
+            first += count
+
+    def write(self, values: NDArray[np.float64], start: int) -> None:
+        """Write `values` into coordinates [start, start + len(values)), rounded to nearest.
+
+        Raises: ParameterError if a value does not fit its tensor's dtype.
+        """
+        for first, flat in self._runs:
+            low, high = max(start, first), min(start + len(values), first + len(flat))
+            if low >= high:
+                continue
+            piece = flat[low - first : high - first]
+            with np.errstate(over="ignore"):
+                piece[:] = values[low - start : high - start]
+            finite = np.isfinite(piece)
+            if not finite.all():
+                index = bisect_right(self._layout.offsets, low + int(np.argmin(finite))) - 1
+                raise ParameterError(
+                    f"tensor {index}: a value does not fit {self._layout.dtypes[index]}; use a wider dtype"
+                )
 
 
 def _all_finite(tensor: NDArray[np.floating[Any]]) -> bool:

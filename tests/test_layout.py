@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError, ParameterError
-from secureagg.layout import Layout
+from secureagg.layout import Assembly, Layout
 
 Tensor = NDArray[np.floating[Any]]
 
@@ -62,10 +62,11 @@ def test_gather_is_a_slice_of_flatten(model: list[Tensor], data: st.DataObject) 
 def test_scatter_in_pieces_is_unflatten(model: list[Tensor], data: st.DataObject) -> None:
     layout = Layout.of(model)
     vector = layout.flatten(model)
-    tensors = layout.empty()
+    assembly = Assembly(layout)
+    tensors = assembly.tensors
     cuts = sorted(data.draw(st.lists(st.integers(0, layout.size), max_size=4)))
     for start, stop in zip([0, *cuts], [*cuts, layout.size], strict=True):
-        layout.scatter(vector[start:stop], start, tensors)
+        assembly.write(vector[start:stop], start)
     assert all(np.array_equal(a, b) for a, b in zip(tensors, layout.unflatten(vector), strict=True))
 
 

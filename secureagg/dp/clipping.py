@@ -12,35 +12,35 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout, Weights
+from secureagg.ring import workers
 
 __all__ = ["clip_factor", "l2_norm"]
 
-_BLOCK = 1 << 20  # coordinates looked at in one go
+_BLOCK = 1 << 17  # coordinates a thread looks at in one go; fixed, so that the sum does not depend on their number
 
 
 def l2_norm(layout: Layout, update: Weights) -> tuple[float, float]:
-    """Return (m, r) with ‖update‖₂ = m·r: m the largest |value|, or 1 where squaring it is safe; never overflows.
+    """Return (m, r) with ‖update‖₂ = m·r: m = 1 unless a square could overflow or vanish, then the largest |value|.
 
-    Requires: `layout.check(update)` passed. Memory: one block of 2^20 coordinates.
+    Requires: `layout.check_shapes(update)` passed. Memory: a block of 2^17 coordinates a thread.
+    Raises: ParameterError with the tensor's index for NaN or an infinity.
     """
-    blocks = range(0, layout.size, _BLOCK)
-    largest = max(float(np.abs(_block(layout, update, start)).max()) for start in blocks)
-    if largest == 0:
-        return 1.0, 0.0
-    unit = 1.0 if 1e-120 < largest < 1e120 else largest
-    squares = math.fsum(
-        float(np.dot(block, block)) for start in blocks for block in [_block(layout, update, start) / unit]
-    )
-    return unit, math.sqrt(squares)
+    squares = _sum_of_squares(layout, update, 1.0)
+    if 1e-200 < squares < 1e300:
+        return 1.0, math.sqrt(squares)
+    layout.check(update)
+    largest = max(float(np.abs(_block(layout, update, start)).max()) for start in range(0, layout.size, _BLOCK))
+    return (largest, math.sqrt(_sum_of_squares(layout, update, largest))) if largest else (1.0, 0.0)
 
 
 def clip_factor(layout: Layout, update: Weights, l2_clip: float) -> float:
     """Return the factor in (0, 1] that brings the update's L2 norm to at most `l2_clip`.
 
-    Raises: ParameterError if the update is so large that no float64 factor does.
+    Raises: as `l2_norm`; ParameterError if the update is so large that no float64 factor does.
     """
     unit, relative = l2_norm(layout, update)
     if relative == 0 or unit * relative <= l2_clip:
@@ -52,5 +52,20 @@ def clip_factor(layout: Layout, update: Weights, l2_clip: float) -> float:
     return factor
 
 
-def _block(layout: Layout, update: Weights, start: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _sum_of_squares(layout: Layout, update: Weights, unit: float) -> float:
+    sums = [0.0] * -(-layout.size // _BLOCK)
+
+    def add(first: int, last: int) -> None:
+        for index in range(first, last):
+            block = _block(layout, update, index * _BLOCK)
+            if unit != 1.0:
+                block /= unit
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums[index] = float(np.einsum("i,i->", block, block))
+
+    workers.run(add, len(sums))
+    return math.fsum(sums) if all(map(math.isfinite, sums)) else math.inf
+
+
+def _block(layout: Layout, update: Weights, start: int) -> NDArray[np.float64]:
     return layout.gather(update, start, min(layout.size, start + _BLOCK))

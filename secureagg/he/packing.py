@@ -142,5 +142,5 @@ def decoding_constants(packing: Packing) -> DecodingConstants:
             inverses[p, i], companions[p, i] = inverse, (inverse << 64) // q
     twos = (delta & -delta).bit_length() - 1
     odd = delta >> twos
-    divisor = np.array([delta, 2**64 % delta, odd, twos, pow(odd, -1, 2**64)], dtype=np.uint64)
+    divisor = np.array([delta, (2**64 - 1) // delta, 2**64 % delta, odd, twos, pow(odd, -1, 2**64)], dtype=np.uint64)
     return DecodingConstants(moduli, inverses, companions, divisor)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from secureagg.ring.jit_kernels import inlined, kernel, readable, writable
 
-__all__ = ["add_message", "decode"]
+__all__ = ["add_message", "decode", "decode_one_prime"]
 
 _Word = np.uint64
 _Words = NDArray[np.uint64]
@@ -68,28 +68,29 @@ def _product(x: _Word, y: _Word) -> tuple[_Word, _Word]:
 
 
 @inlined
-def _mixed_radix(
-    sums: _Words, c: int, i: int, constants: _Words, inverses: _Words, companions: _Words, radix: _Words
-) -> None:
-    """radix[p] = the digits of y = sums[c, :, i] + bias by Garner's method (Knuth, TAOCP 2, 4.3.2)."""
-    for p in range(radix.size):
-        q, ratio = constants[p, 0], constants[p, 1]
-        x = sums[c, p, i] + constants[p, 2]
-        x = min(x, x - q)
+def _mixed_radix(sums: _Words, constants: _Words, inverses: _Words, companions: _Words, radix: _Words) -> None:
+    """radix[p] = the digits of y = sums + bias by Garner's method (Knuth, TAOCP 2, 4.3.2); both [primes, n]."""
+    for p in range(radix.shape[0]):
+        q, ratio, bias = constants[p, 0], constants[p, 1], constants[p, 2]
+        for i in range(radix.shape[1]):
+            x = sums[p, i] + bias
+            radix[p, i] = min(x, x - q)
         for j in range(p):
-            # q_j may exceed q_p, so the digit is reduced before it is taken away.
-            x = _times(x + q - _canonical(radix[j], q, ratio), inverses[p, j], companions[p, j], q)
-            x = _canonical(x, q, ratio)
-        radix[p] = x
+            w, companion = inverses[p, j], companions[p, j]
+            for i in range(radix.shape[1]):
+                # q_j may exceed q_p, so the digit is reduced before it is taken away.
+                x = _times(radix[p, i] + q - _canonical(radix[j, i], q, ratio), w, companion, q)
+                radix[p, i] = _canonical(x, q, ratio)
 
 
 @inlined
-def _to_binary(radix: _Words, constants: _Words, limbs: _Words) -> None:
-    """limbs = radix[0] + q_0·(radix[1] + q_1·(…)), little-endian words."""
+def _to_binary(radix: _Words, i: int, constants: _Words, limbs: _Words) -> None:
+    """limbs = radix[0, i] + q_0·(radix[1, i] + q_1·(…)), little-endian words."""
     limbs[:] = _0
-    for p in range(radix.size - 1, -1, -1):
-        carry, q = radix[p], constants[p, 0]
-        for k in range(limbs.size):
+    primes = radix.shape[0]
+    for p in range(primes - 1, -1, -1):
+        carry, q = radix[p, i], constants[p, 0]
+        for k in range(min(limbs.size, primes - p)):
             high, low = _product(limbs[k], q)
             low += carry
             carry = high + (_1 if low < carry else _0)
@@ -97,12 +98,22 @@ def _to_binary(radix: _Words, constants: _Words, limbs: _Words) -> None:
 
 
 @inlined
+def _remainder(x: _Word, delta: _Word, reciprocal: _Word) -> _Word:
+    """x mod Δ for any x; reciprocal = ⌊(2^64 − 1)/Δ⌋, so the quotient is short by at most two."""
+    high, _ = _product(x, reciprocal)
+    x -= high * delta
+    x = min(x, x - delta)
+    return min(x, x - delta)
+
+
+@inlined
 def _divide(limbs: _Words, divisor: _Words) -> _Word:
     """limbs //= Δ, in place; return the remainder. The rest of the division is exact (Jebelean, 1993)."""
-    delta, radix_rest, odd, twos, inverse = divisor[0], divisor[1], divisor[2], divisor[3], divisor[4]
-    rest: _Word = limbs[limbs.size - 1] % delta
-    for k in range(limbs.size - 2, -1, -1):
-        rest = (rest * radix_rest + limbs[k] % delta) % delta
+    delta, reciprocal, radix_rest = divisor[0], divisor[1], divisor[2]
+    odd, twos, inverse = divisor[3], divisor[4], divisor[5]
+    rest = _0
+    for k in range(limbs.size - 1, -1, -1):
+        rest = _remainder(rest * radix_rest + _remainder(limbs[k], delta, reciprocal), delta, reciprocal)
     borrow = rest
     for k in range(limbs.size):
         x = limbs[k]
@@ -163,19 +174,54 @@ def decode(
     sums: [chunks, primes, n], Σe + Δ·Σ_k 2^(Wk)·Σv_k mod q; constants: [primes, 3]: q, ⌊2^83/q⌋ and the bias
     Δ·L·Σ_k 2^(Wk) + ⌊Δ/2⌋ mod q, which makes the number y = Δ·Σ_k 2^(Wk)·(Σv_k + L) + (Σe + ⌊Δ/2⌋) non-negative and
     below q, so that y is its own representative, y mod Δ is the error and the fields need no carries.
-    inverses: [primes, primes], q_i^−1 mod q_p at [p, i] with their companions; divisor: Δ, 2^64 mod Δ, Δ's odd part,
-    its twos, and the odd part's inverse mod 2^64; limit: 2·L. Requires Δ < 2^32, W < 64.
+    inverses: [primes, primes], q_i^−1 mod q_p at [p, i] with their companions; divisor: Δ, ⌊(2^64 − 1)/Δ⌋, 2^64 mod Δ,
+    Δ's odd part, its twos, and the odd part's inverse mod 2^64; limit: 2·L. Requires Δ < 2^32, W < 64.
     """
     primes = sums.shape[1]
-    radix, limbs = np.empty(primes, dtype=np.uint64), np.empty((52 * primes + 63) // 64, dtype=np.uint64)
+    radix = np.empty((primes, sums.shape[2]), dtype=np.uint64)
+    limbs = np.empty((52 * primes + 63) // 64, dtype=np.uint64)
     half = divisor[0] >> _1
     worst = _0
     for c in range(sums.shape[0]):
+        _mixed_radix(sums[c], constants, inverses, companions, radix)
         for i in range(sums.shape[2]):
-            _mixed_radix(sums, c, i, constants, inverses, companions, radix)
-            _to_binary(radix, constants, limbs)
+            _to_binary(radix, i, constants, limbs)
             rest = _divide(limbs, divisor)
             worst = max(worst, rest - half if rest > half else half - rest)
             if _split(limbs, field_bits, limit, out, c, i) != _0:
                 worst = _1 << _63
     return worst
+
+
+@kernel(u8, readable(u8, 3), readable(u8, 2), readable(u8, 1), u8, u8, writable(i8, 3))
+def decode_one_prime(
+    sums: _Words, constants: _Words, divisor: _Words, field_bits: _Word, limit: _Word, out: _Integers
+) -> _Word:
+    """What `decode` does where there is one prime: y < 2^52 is exact in float64, so the loops turn into vectors."""
+    q, bias, delta = constants[0, 0], constants[0, 2], divisor[0]
+    reciprocal = 1.0 / np.float64(delta)
+    half, mask, centre = delta >> _1, (_1 << field_bits) - _1, np.int64(limit >> _1)
+    bits = field_bits * np.uint64(out.shape[1])
+    quotients = np.empty(sums.shape[2], dtype=np.uint64)
+    worst, largest, above = _0, _0, _0
+    for c in range(sums.shape[0]):
+        for i in range(sums.shape[2]):
+            y = sums[c, 0, i] + bias
+            y = min(y, y - q)
+            # The estimate is off by at most one either way, and then the remainder shows it.
+            quotient = np.uint64(np.int64(np.float64(np.int64(y)) * reciprocal))
+            rest = y - quotient * delta
+            short, long = rest < _1 << _63 and rest >= delta, rest >= _1 << _63
+            quotient += (_1 if short else _0) - (_1 if long else _0)
+            rest += (delta if long else _0) - (delta if short else _0)
+            worst = max(worst, max(rest, half) - min(rest, half))
+            quotients[i] = quotient
+        for k in range(out.shape[1]):
+            shift = field_bits * np.uint64(k)
+            for i in range(sums.shape[2]):
+                field = (quotients[i] >> shift) & mask
+                largest = max(largest, field)
+                out[c, k, i] = np.int64(field) - centre
+        for i in range(sums.shape[2]):
+            above |= quotients[i] >> bits
+    return _1 << _63 if largest > limit or above != _0 else worst

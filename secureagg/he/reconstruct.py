@@ -71,14 +71,11 @@ class Decoder:
         sums = total.residues(index).copy()
         residues.subtract(sums, self._masking.frame(frame), packing.ring.primes)
         out = np.empty((frame.chunks, packing.fields, frame.coefficients), dtype=np.int64)
-        worst = packing_kernels.decode(
-            sums,
-            self._constants.moduli,
-            self._constants.inverses,
-            self._constants.companions,
-            self._constants.divisor,
-            np.uint64(packing.field_bits),
-            np.uint64(2 * packing.field_limit),
-            out,
-        )
+        constants, width, limit = self._constants, np.uint64(packing.field_bits), np.uint64(2 * packing.field_limit)
+        if len(packing.ring.primes) == 1:
+            worst = packing_kernels.decode_one_prime(sums, constants.moduli, constants.divisor, width, limit, out)
+        else:
+            worst = packing_kernels.decode(
+                sums, constants.moduli, constants.inverses, constants.companions, constants.divisor, width, limit, out
+            )
         return out, int(worst)
