@@ -1,4 +1,4 @@
-"""The full MNIST, in the clear: `pytest -m mnist`; needs its IDX files in ../shared/data/mnist or $MNIST_DIR."""
+"""The full MNIST, in the clear: `make test-mnist`; $SECUREAGG_MNIST names the directory of its IDX files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import pytest
 
 import fl_core as fl
 
-DIRECTORY = Path(os.environ.get("MNIST_DIR", Path(__file__).parents[3] / "shared" / "data" / "mnist"))
-
 
 @pytest.mark.mnist
 def test_twenty_skewed_clients_reach_97_percent_within_15_rounds() -> None:
-    mnist = fl.mnist(DIRECTORY)
+    mnist = fl.mnist(Path(os.environ["SECUREAGG_MNIST"]))
     assert np.bincount(mnist.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     federation = fl.Federation(
         trainer=fl.KerasTrainer(lambda: fl.small_cnn((28, 28, 1), 10)),
