@@ -12,8 +12,9 @@ scaled by 1/n at the end (app_common/aggregators/weighted_aggregation_helper.py)
 Times are wall-clock seconds, of the clients' stages per client. Contexts are timed apart, for one client: on the wire
 they are NVFlare's, but not CKKS's, so comparisons may leave them out.
 
-Against the figures the design was made with: bytes and encryption agree; serialising and the server are faster here once SEAL's and
-the allocator's memory is warm, which a first call is not (0.28 to 0.46 s to serialise, seen on the same machine).
+Against the figures the design was made with: bytes and encryption agree; serialising and the server are faster here
+once SEAL's and the allocator's memory is warm, which a first call is not (0.28 to 0.46 s to serialise, seen on the same
+machine).
 """
 
 import argparse
