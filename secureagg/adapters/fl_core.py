@@ -2,17 +2,213 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from fl_core.aggregation import Aggregate, Weights
 from fl_core.errors import NoContributionsError, Refused
 from fl_core.stopwatch import Stopwatch
-from secureagg.errors import EncodingError, ParameterError
+from secureagg.aggregator import Aggregator, Result
+from secureagg.client import contribute
+from secureagg.committee import CommitteeMember
+from secureagg.errors import EncodingError, FaultyClientError, ParameterError
+from secureagg.events import Event
 from secureagg.he import tenseal
 from secureagg.he.tenseal_wire import Payload
+from secureagg.identity import Identity
 from secureagg.layout import Layout
+from secureagg.messages import Header
+from secureagg.plan import Committee, RoundPlan
+from secureagg.roster import Roster
+from secureagg.session import Session
 
-__all__ = ["TensealAggregation"]
+__all__ = ["OneShotAggregation", "TensealAggregation"]
+
+# First entropy word of the seeds of rounding; 1 to 3 are the engine's own streams.
+_ROUNDING = 4
+
+
+class OneShotAggregation:
+    """One-shot private summation: clients, aggregator and committee in one process, only bytes between them.
+
+    quorum, l2_clip, value_bits, committee, max_weight, assumed_corrupt_clients, parameters: as in `RoundPlan`, whose
+    clients are each round's cohort. Weights are whole numbers in [1, max_weight]. absent_members: committee members
+    that never answer, by their ids. seed: of the stochastic rounding alone; keys and errors always come from the
+    operating system.
+
+    `clipped` counts, by round, the updates that were scaled down or clamped: known here because the clients are
+    simulated, and otherwise to each client alone. Each begin() opens a session of a new number, so that one object
+    serves several runs; journals are in a temporary directory that goes with this object.
+
+    Guarantees: with a seed, means repeat bit for bit. A round of n clients none of whom was clipped is within
+    n·max_weight / (scale·Σw) of `PlainMean`'s in every value (each rounds to less than a grid step), before rounding
+    to the layers' dtypes. Raises: ParameterError, for a committee or absent members that cannot be, and from begin()
+    if no plan fits.
+    """
+
+    def __init__(
+        self,
+        *,
+        quorum: int,
+        l2_clip: float,
+        value_bits: int = 16,
+        committee: Committee | None = None,
+        max_weight: int = 1,
+        assumed_corrupt_clients: int = 0,
+        parameters: str = "auto",
+        absent_members: Collection[int] = (),
+        seed: int | None = None,
+    ) -> None:
+        committee = Committee(3) if committee is None else committee
+        if not set(absent_members) <= set(range(committee.size)):
+            raise ParameterError(
+                f"absent_members={sorted(absent_members)}: the committee's ids are 0 … {committee.size - 1}"
+            )
+        self.clipped: dict[int, int] = {}
+        self.seed = seed
+        self._plan = partial(
+            RoundPlan,
+            quorum=quorum,
+            l2_clip=l2_clip,
+            value_bits=value_bits,
+            committee=committee,
+            max_weight=max_weight,
+            assumed_corrupt_clients=assumed_corrupt_clients,
+            parameters=parameters,
+        )
+        self._absent = frozenset(absent_members)
+        self._identities: dict[int, Identity] = {}
+        self._sessions = 0
+        journals = tempfile.mkdtemp(prefix="secureagg-journals-")
+        weakref.finalize(self, shutil.rmtree, journals, ignore_errors=True)
+        self._members = [
+            CommitteeMember(Identity.generate(), journal=Path(journals) / str(member_id))
+            for member_id in range(committee.size)
+        ]
+
+    def plan(self, model: Weights, clients: int) -> RoundPlan:
+        """Return the plan of a round over this many clients. Raises: ParameterError."""
+        return self._plan(layout=Layout.of(model), clients=clients)
+
+    def begin(self, round_number: int, model: Weights, cohort: Sequence[int]) -> OneShotRound:
+        for client in cohort:
+            self._identities.setdefault(client, Identity.generate())
+        identities = {client: self._identities[client] for client in cohort}
+        self._sessions += 1
+        session = Session(
+            self.plan(model, len(cohort)),
+            Roster((each.public for each in identities.values()), (member.public for member in self._members)),
+            prekeys=[member.prekey(self._sessions) for member in self._members],
+            round_number=self._sessions,
+            model=model,
+        )
+        present = [member for member_id, member in enumerate(self._members) if member_id not in self._absent]
+        return OneShotRound(self, round_number, session, identities, present)
+
+
+class OneShotRound:
+    """A `Round` of `OneShotAggregation`. The position in the cohort is the id on the roster.
+
+    Raises from finish(): QuorumError, if too few clients or members took part; FaultyMemberError; UnattributedFault.
+    """
+
+    def __init__(
+        self,
+        aggregation: OneShotAggregation,
+        round_number: int,
+        session: Session,
+        identities: Mapping[int, Identity],
+        members: Sequence[CommitteeMember],
+    ) -> None:
+        self._aggregation = aggregation
+        self._round_number = round_number
+        self._session = session
+        self._identities = identities
+        self._cohort = tuple(identities)
+        self._members = members
+        self._aggregator = Aggregator(session)
+        self._admitted: set[int] = set()
+        self._refused: dict[int, str] = {}
+        self._bytes_up: dict[int, int] = {}
+        self._watch = Stopwatch("contribute", "admit", "finish")
+        aggregation.clipped[round_number] = 0
+
+    def contribute(self, client: int, update: Weights, weight: float) -> bytes:
+        with self._watch.stage("contribute"):
+            if client not in self._identities:
+                raise Refused(client, "not in this round's cohort")
+            if not float(weight).is_integer():
+                raise Refused(client, "its weight is no whole number, such as a count of examples")
+            try:
+                return contribute(
+                    self._session,
+                    self._identities[client],
+                    update,
+                    int(weight),
+                    rounding_rng=self._rounding(client),
+                    observe=self._saw,
+                )
+            except ParameterError as error:
+                raise Refused(client, str(error)) from error
+
+    def admit(self, client: int, payload: bytes) -> None:
+        with self._watch.stage("admit"):
+            self._bytes_up[client] = self._bytes_up.get(client, 0) + len(payload)
+            try:
+                self._add(client, payload)
+            except Refused as refusal:
+                if client not in self._admitted:
+                    self._refused[client] = refusal.reason
+                raise
+            self._admitted.add(client)
+            self._refused.pop(client, None)
+
+    def finish(self) -> Aggregate:
+        with self._watch.stage("finish"):
+            if not self._admitted:
+                raise NoContributionsError(self._round_number, len(self._refused))
+            result = self._open()
+        clients = tuple(sorted(self._cohort[client_id] for client_id in result.clients))
+        refused = self._refused | {self._cohort[client_id]: reason for client_id, reason in result.refused.items()}
+        return Aggregate(result.mean, clients, refused, self._bytes_up, dict(self._watch.seconds))
+
+    def _add(self, client: int, payload: bytes) -> None:
+        if client not in self._identities:
+            raise Refused(client, "not in this round's cohort")
+        if client in self._admitted:
+            raise Refused(client, "already admitted in this round")
+        try:
+            claimed = Header.from_bytes(payload[: self._session.plan.header_bytes], self._session).client_id
+            if claimed != self._cohort.index(client):
+                raise Refused(client, "the payload is another client's")
+            self._aggregator.admit(payload)
+        except FaultyClientError as error:
+            raise Refused(client, error.reason) from error
+        except EncodingError as error:
+            raise Refused(client, str(error)) from error
+
+    def _open(self) -> Result:
+        """Let the committee members that are present open the sum."""
+        reports = None
+        if self._session.plan.committee.mode == "robust":
+            check = self._aggregator.share_check()
+            reports = [member.check(self._session, check) for member in self._members]
+        request = self._aggregator.close(reports)
+        return self._aggregator.open([member.respond(self._session, request) for member in self._members])
+
+    def _rounding(self, client: int) -> np.random.Generator | None:
+        seed = self._aggregation.seed
+        return None if seed is None else np.random.default_rng([_ROUNDING, seed, self._round_number, client])
+
+    def _saw(self, event: Event) -> None:
+        if event.clamped or (event.clip_factor is not None and event.clip_factor < 1):
+            self._aggregation.clipped[self._round_number] += 1
 
 
 class TensealAggregation:

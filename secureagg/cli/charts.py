@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from secureagg.cli.figures import Figures, RoundFigures, TrainingFigures
-from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES
+from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES, limit_title
 
 __all__ = ["bytes_chart", "curves", "deviation_chart", "drawable", "holdings_chart", "seconds_chart"]
 
@@ -59,13 +59,13 @@ def curves(figures: Figures, title: str, of: Callable[[RoundFigures], float], *,
 
 
 def deviation_chart(figures: Figures) -> str:
-    """Return each round's largest difference to the plain mean, and what was asked for, on a logarithmic axis."""
+    """Return each round's largest difference to the plain mean, and the limit it has, on a logarithmic axis."""
     assert figures.private is not None and figures.comparison is not None
     limit = figures.comparison.deviation_limit
     points = [(r.round_number, r.deviation) for r in figures.private.rounds if r.deviation]
 
     def draw(axes: Any) -> None:
-        axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"asked for: {limit:g}")
+        axes.axhline(limit, color=_LIMIT, linestyle="--", linewidth=1.2, label=limit_title(figures))
         axes.plot(
             [round_number for round_number, _ in points],
             [deviation for _, deviation in points],
@@ -74,7 +74,9 @@ def deviation_chart(figures: Figures) -> str:
         axes.set_yscale("log")
         axes.set_title("Distance to the plain mean of the same updates")
         axes.set_xlabel("round")
-        axes.legend(loc="center right")
+        if points:
+            axes.set_ylim(bottom=min(deviation for _, deviation in points) / 4)  # room for the legend
+        axes.legend(loc="lower right")
 
     return _svg(draw)
 
@@ -150,7 +152,7 @@ def _bars(
         axes.margins(x=0.15)
         axes.grid(axis="y", visible=False)
         axes.set_title(title)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(lanes))
 
     return _svg(draw)
 

@@ -14,10 +14,20 @@ import numpy as np
 
 import fl_core
 from fl_core.extras import extra
-from secureagg.adapters.fl_core import TensealAggregation
-from secureagg.cli.saved import read_deviations, write_deviations
-from secureagg.cli.settings import LOCAL_TRAINING, DatasetName, ModelName, Scheme, Settings
+from secureagg.adapters.fl_core import OneShotAggregation, TensealAggregation
+from secureagg.cli.saved import Notes, read_notes, write_notes
+from secureagg.cli.settings import (
+    LOCAL_TRAINING,
+    DatasetName,
+    ModelName,
+    OneShotSettings,
+    Settings,
+    TensealSettings,
+)
 from secureagg.errors import ParameterError
+from secureagg.events import Observer
+from secureagg.plan import Committee, RoundPlan
+from secureagg.warm import warm_up
 
 __all__ = ["Experiment", "Lane", "Watch", "prepare", "train"]
 
@@ -26,23 +36,28 @@ _QUORUM = 2  # the mean of a single update is that update
 
 @dataclass(frozen=True)
 class Experiment:
-    """A federation ready to be trained. `holdings[client][label]` counts the examples a client has of a label."""
+    """A federation ready to be trained. `holdings[client][label]` counts the examples a client has of a label.
+
+    plan: that of every round, if `private` is one-shot.
+    """
 
     settings: Settings
     federation: fl_core.Federation
     faults: fl_core.Faults | None
-    private: TensealAggregation | None
+    private: OneShotAggregation | TensealAggregation | None
+    plan: RoundPlan | None
     holdings: tuple[tuple[int, ...], ...]
     model_values: int
 
 
 @dataclass
 class Lane:
-    """One of the trainings that run side by side; `deviation` is by round, and empty in the clear."""
+    """One of the trainings that run side by side; `deviation` and `clipped` are by round, and empty in the clear."""
 
     name: str
     aggregation: fl_core.Aggregation
-    deviation: dict[int, float]
+    deviation: dict[int, float] = field(default_factory=dict)
+    clipped: dict[int, int] = field(default_factory=dict)
     results: list[fl_core.RoundResult] = field(default_factory=list)
 
 
@@ -54,10 +69,11 @@ class Watch(Protocol):
     def finished(self, lane: str, result: fl_core.RoundResult) -> None: ...
 
 
-def prepare(settings: Settings, *, quietly: bool) -> Experiment:
+def prepare(settings: Settings, *, quietly: bool, observe: Observer | None = None) -> Experiment:
     """Load the data, spread it over the clients, and build keys and model: all that can fail before a round.
 
     Errors come in the order of the time they take: a missing TenSEAL is known before TensorFlow is loaded.
+    observe: is told as kernels become ready, which takes some ten seconds once on a machine.
     """
     dataset = _dataset(settings)
     model_fn = _model_fn(settings, dataset)
@@ -74,15 +90,21 @@ def prepare(settings: Settings, *, quietly: bool) -> Experiment:
         seed=settings.seed,
     )
     rate = settings.drop / 2
+    model = trainer.initial_weights(settings.seed)
+    plan = None
+    if isinstance(private, OneShotAggregation):
+        plan = private.plan(model, settings.clients)
+        warm_up(observe)
     return Experiment(
         settings=settings,
         federation=federation,
         faults=fl_core.seeded_faults(settings.seed, before_training=rate, before_send=rate) if rate else None,
         private=private,
+        plan=plan,
         holdings=tuple(
             tuple(np.bincount(dataset.y_train[part], minlength=dataset.classes).tolist()) for part in partition
         ),
-        model_values=sum(layer.size for layer in trainer.initial_weights(settings.seed)),
+        model_values=sum(layer.size for layer in model),
     )
 
 
@@ -92,10 +114,11 @@ def train(experiment: Experiment, watch: Watch, state_dir: Path | None, resume: 
     In turn, so that a machine that slows down does so for both. With `state_dir`, each lane is saved in its own
     folder of it after each round, and `resume` goes on from there.
     """
-    lanes = [Lane("plain", fl_core.PlainMean(), {})]
+    lanes = [Lane("plain", fl_core.PlainMean())]
     if experiment.private is not None:
         beside = fl_core.Beside(experiment.private, fl_core.PlainMean())
-        lanes.append(Lane("private", beside, beside.deviation))
+        clipped = experiment.private.clipped if isinstance(experiment.private, OneShotAggregation) else {}
+        lanes.append(Lane("private", beside, beside.deviation, clipped))
     running = [(lane, _rounds(experiment, lane, watch, state_dir, resume)) for lane in lanes]
     while running:
         lane, rounds = min(running, key=lambda pair: len(pair[0].results))
@@ -115,7 +138,9 @@ def _rounds(
     folder = state_dir / lane.name if state_dir else None
     if folder and resume:
         yield from fl_core.read_history(folder)[: experiment.settings.rounds]
-        lane.deviation.update(read_deviations(folder, experiment.settings))
+        notes = read_notes(folder, experiment.settings)
+        lane.deviation.update(notes.deviation)
+        lane.clipped.update(notes.clipped)
     for result in fl_core.run_rounds(
         experiment.federation,
         lane.aggregation,
@@ -125,7 +150,7 @@ def _rounds(
         resume=resume,
     ):
         if folder and lane.deviation:
-            write_deviations(folder, experiment.settings, lane.deviation)
+            write_notes(folder, experiment.settings, Notes(lane.deviation, lane.clipped))
         yield result
 
 
@@ -172,10 +197,22 @@ def _partition(settings: Settings, dataset: fl_core.Dataset) -> fl_core.Partitio
     return fl_core.dirichlet(labels, settings.clients, choice.value, settings.seed)
 
 
-def _private_aggregation(settings: Settings, max_weight: int) -> TensealAggregation | None:
-    if settings.scheme is Scheme.PLAIN:
-        return None
-    return TensealAggregation(settings.clients, settings.magnitude, settings.precision, max_weight)
+def _private_aggregation(settings: Settings, max_weight: int) -> OneShotAggregation | TensealAggregation | None:
+    match settings.encryption:
+        case OneShotSettings() as chosen:
+            return OneShotAggregation(
+                quorum=_QUORUM,
+                l2_clip=chosen.l2_clip,
+                value_bits=chosen.value_bits,
+                committee=Committee(chosen.members),
+                max_weight=max_weight,
+                absent_members=range(chosen.absent_members),
+                seed=settings.seed,
+            )
+        case TensealSettings() as chosen:
+            return TensealAggregation(settings.clients, chosen.magnitude, chosen.precision, max_weight)
+        case None:
+            return None
 
 
 def _load_tensorflow(quietly: bool) -> None:

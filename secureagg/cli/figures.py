@@ -12,20 +12,22 @@ from importlib import metadata
 
 import secureagg
 from fl_core import STAGES, RoundResult
+from secureagg.adapters.fl_core import TensealAggregation
 from secureagg.cli.experiment import Experiment, Lane
-from secureagg.cli.settings import LOCAL_TRAINING, LocalTraining, Settings
+from secureagg.cli.settings import LOCAL_TRAINING, LocalTraining, Settings, TensealSettings
 
 __all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "of_run", "ratio"]
 
 _AGGREGATION_STAGES = ("contribute", "admit", "finish")
 _LATE_ROUNDS = 5
-_PACKAGES = ("numpy", "tensorflow", "keras", "scikit-learn", "tenseal")
+_PACKAGES = ("numpy", "numba", "cryptography", "tensorflow", "keras", "scikit-learn", "tenseal")
 
 
 @dataclass(frozen=True)
 class RoundFigures:
     """One round. `accuracy`, `loss`: of the global model on the test examples. `client_loss`: mean over the clients
-    in the mean. `deviation`: largest difference to the plain mean of the same updates."""
+    in the mean. `deviation`: largest difference to the plain mean of the same updates. `clipped`: how many of them were
+    scaled down or clamped."""
 
     round_number: int
     accuracy: float
@@ -35,6 +37,7 @@ class RoundFigures:
     dropped: dict[int, str]
     seconds: dict[str, float]
     deviation: float | None
+    clipped: int
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,15 @@ class TrainingFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Private against plain. Ratios are private ÷ plain; a ratio to nothing is None."""
+    """Private against plain. Ratios are private ÷ plain; a ratio to nothing is None.
+
+    deviation_limit: no round's deviation is larger, unless updates were clipped
+    """
 
     late_accuracy_points: float
     max_deviation: float | None
     deviation_limit: float
+    clipped: int
     ratio_bytes_up: float | None
     ratio_bytes_down: float | None
     ratio_seconds: dict[str, float | None]
@@ -67,7 +74,7 @@ class Comparison:
 @dataclass(frozen=True)
 class Figures:
     """`holdings[client][label]` counts a client's examples; `parameters` explains the encryption's; `key_bytes` is
-    what each client needs of the key, once."""
+    what each client needs of a public key, once, if there is one."""
 
     version: str
     settings: Settings
@@ -92,7 +99,8 @@ def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
     """Return the figures of lanes that have finished."""
     trained = {lane.name: _training(lane) for lane in lanes}
     plain, private = trained["plain"], trained.get("private")
-    key = experiment.private.public if experiment.private else None
+    key = experiment.private.public if isinstance(experiment.private, TensealAggregation) else None
+    parameters = key.parameters if key else experiment.plan
     return Figures(
         version=secureagg.__version__,
         settings=experiment.settings,
@@ -100,16 +108,16 @@ def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
         model_values=experiment.model_values,
         local_training=LOCAL_TRAINING[experiment.settings.dataset],
         holdings=experiment.holdings,
-        parameters=key.parameters.report() if key else None,
+        parameters=parameters.report() if parameters else None,
         key_bytes=len(key.to_bytes()) if key else None,
         plain=plain,
         private=private,
-        comparison=_comparison(experiment.settings, plain, private) if private else None,
+        comparison=_comparison(experiment, plain, private) if private else None,
     )
 
 
 def _training(lane: Lane) -> TrainingFigures:
-    rounds = tuple(_round(result, lane.deviation.get(result.round_number)) for result in lane.results)
+    rounds = tuple(_round(result, lane) for result in lane.results)
     late = rounds[-_LATE_ROUNDS:]
     seconds = {stage: math.fsum(figures.seconds[stage] for figures in rounds) for stage in STAGES}
     return TrainingFigures(
@@ -124,7 +132,7 @@ def _training(lane: Lane) -> TrainingFigures:
     )
 
 
-def _round(result: RoundResult, deviation: float | None) -> RoundFigures:
+def _round(result: RoundResult, lane: Lane) -> RoundFigures:
     # The aggregation's own account of its stages: the engine's would count the oracle that runs beside it as well.
     own = {stage: result.aggregation_seconds[stage] for stage in _AGGREGATION_STAGES}
     return RoundFigures(
@@ -135,20 +143,35 @@ def _round(result: RoundResult, deviation: float | None) -> RoundFigures:
         clients=result.clients,
         dropped=result.dropped,
         seconds={stage: (result.seconds | own)[stage] for stage in STAGES},
-        deviation=deviation,
+        deviation=lane.deviation.get(result.round_number),
+        clipped=lane.clipped.get(result.round_number, 0),
     )
 
 
-def _comparison(settings: Settings, plain: TrainingFigures, private: TrainingFigures) -> Comparison:
+def _comparison(experiment: Experiment, plain: TrainingFigures, private: TrainingFigures) -> Comparison:
     return Comparison(
         late_accuracy_points=100 * (private.late_accuracy - plain.late_accuracy),
         max_deviation=max((r.deviation for r in private.rounds if r.deviation is not None), default=None),
-        deviation_limit=settings.precision,
+        deviation_limit=_deviation_limit(experiment, private),
+        clipped=sum(r.clipped for r in private.rounds),
         ratio_bytes_up=ratio(private.bytes_up_per_client, plain.bytes_up_per_client),
         ratio_bytes_down=ratio(private.bytes_down_per_client, plain.bytes_down_per_client),
         ratio_seconds={stage: ratio(private.seconds[stage], plain.seconds[stage]) for stage in STAGES},
         ratio_seconds_total=ratio(private.seconds_total, plain.seconds_total),
     )
+
+
+def _deviation_limit(experiment: Experiment, private: TrainingFigures) -> float:
+    """Return what was asked for or, on a grid, n·max_weight / (scale·Σw) in the worst round.
+
+    Each of a round's n clients rounds to less than a grid step, at max_weight; the mean divides by the weights' sum.
+    """
+    if isinstance(experiment.settings.encryption, TensealSettings):
+        return experiment.settings.encryption.precision
+    assert experiment.plan is not None
+    examples = [sum(held) for held in experiment.holdings]
+    worst = max(len(r.clients) / sum(examples[client] for client in r.clients) for r in private.rounds)
+    return worst * experiment.plan.max_weight / experiment.plan.quantiser.scale
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Annotated
@@ -10,13 +11,64 @@ from typing import Annotated
 import typer
 
 from secureagg.cli.failures import DebugOption, debugging, reported
-from secureagg.he.tenseal import choose_parameters
+from secureagg.cli.options import refuse_unused
+from secureagg.errors import ParameterError
+from secureagg.layout import Layout
+from secureagg.plan import FAILURE_BITS, Committee, RoundPlan
 
 __all__ = ["plan"]
 
 
 class PlannedScheme(StrEnum):
+    ONE_SHOT = "one-shot"
     TENSEAL = "tenseal"
+
+
+_ONE_SHOT, _TENSEAL = "With --scheme one-shot", "With --scheme tenseal"
+_USED_BY = {
+    **dict.fromkeys(
+        ("values", "quorum", "l2_clip", "value_bits", "members", "threshold", "assumed_corrupt", "parameters"),
+        PlannedScheme.ONE_SHOT,
+    ),
+    **dict.fromkeys(("magnitude", "precision"), PlannedScheme.TENSEAL),
+}
+
+
+@dataclass(frozen=True)
+class OneShotPlan:
+    """A `RoundPlan`, as `--json` prints it.
+
+    grid_step: in the update's units, at max_weight. failure: probability that honest parties' sum is not the exact
+    one. Security bits are classical. A box is one member's part of a contribution, an answer what a member sends.
+    """
+
+    scheme: str
+    values: int
+    clients: int
+    quorum: int
+    l2_clip: float
+    value_bits: int
+    grid_step: float
+    max_weight: int
+    members: int
+    threshold: int
+    assumed_corrupt: int
+    parameters: str
+    ring_degree: int
+    modulus_bits: float
+    security_bits: float
+    core_svp_bits: float
+    fields_per_coefficient: int
+    field_bits: int
+    delta: int
+    chunks: int
+    one_time_keys: int
+    failure: float
+    bytes_per_client: int
+    value_bytes: float
+    box_bytes: int
+    answer_bytes: int
+    report: str
 
 
 @dataclass(frozen=True)
@@ -43,34 +95,129 @@ class TensealPlan:
 
 def plan(
     context: typer.Context,
-    scheme: Annotated[PlannedScheme, typer.Option(help="How updates are summed.")] = PlannedScheme.TENSEAL,
+    scheme: Annotated[PlannedScheme, typer.Option(help="How updates are summed.")] = PlannedScheme.ONE_SHOT,
     clients: Annotated[int, typer.Option(metavar="N", help="Most clients in one sum.")] = 10,
-    magnitude: Annotated[
-        float, typer.Option(metavar="X", help="Largest |value| in an update, in the weights' own units.")
-    ] = 1.0,
-    precision: Annotated[
-        float, typer.Option(metavar="X", help="Largest error of a value of the mean, in the same units.")
-    ] = 1e-6,
     max_weight: Annotated[
         float, typer.Option(metavar="W", help="Largest weight of a client, such as its examples; 1 is uniform.")
     ] = 1.0,
+    values: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Values (float32) in an update.", rich_help_panel=_ONE_SHOT)
+    ] = 1_000_000,
+    quorum: Annotated[
+        int, typer.Option(metavar="N", help="Fewest clients whose sum may be opened.", rich_help_panel=_ONE_SHOT)
+    ] = 2,
+    l2_clip: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="Largest L2 norm of an update, in the weights' own units.", rich_help_panel=_ONE_SHOT
+        ),
+    ] = 10.0,
+    value_bits: Annotated[
+        int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_ONE_SHOT)
+    ] = 16,
+    members: Annotated[int, typer.Option(metavar="K", help="Committee members.", rich_help_panel=_ONE_SHOT)] = 5,
+    threshold: Annotated[
+        int | None,
+        typer.Option(
+            metavar="T", help="Members that open a sum; by default as few as is safe.", rich_help_panel=_ONE_SHOT
+        ),
+    ] = None,
+    assumed_corrupt: Annotated[
+        int | None,
+        typer.Option(
+            metavar="C",
+            help="Members that may collude with the aggregator; by default what the threshold withstands, or a third.",
+            rich_help_panel=_ONE_SHOT,
+        ),
+    ] = None,
+    parameters: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="A ring parameter set; auto takes the fewest bytes.", rich_help_panel=_ONE_SHOT
+        ),
+    ] = "auto",
+    magnitude: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="Largest |value| in an update, in the weights' own units.", rich_help_panel=_TENSEAL
+        ),
+    ] = 1.0,
+    precision: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="Largest error of a value of the mean, in the same units.", rich_help_panel=_TENSEAL
+        ),
+    ] = 1e-6,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Explain which encryption parameters a sum needs: bytes, noise, security.
+    """Explain which encryption parameters a sum needs: bytes, bounds, security.
 
-    Example, a hundred clients weighted by up to 5000 examples:
+    Examples, a hundred clients weighted by up to 5000 examples:
 
-    secureagg plan --clients 100 --magnitude 0.5 --precision 1e-5 --max-weight 5000
+    secureagg plan --clients 100 --values 2000000 --max-weight 5000
+
+    secureagg plan --clients 100 --scheme tenseal --magnitude 0.5 --precision 1e-5 --max-weight 5000
     """
     with reported(debugging(context, debug)):
+        refuse_unused(context, scheme, _USED_BY)
+        choice: OneShotPlan | TensealPlan
         match scheme:
+            case PlannedScheme.ONE_SHOT:
+                if not max_weight.is_integer():
+                    raise ParameterError(f"max_weight={max_weight:g}: one-shot weights are whole numbers")
+                chosen = RoundPlan(
+                    layout=Layout(((values,),), ("float32",)),
+                    clients=clients,
+                    quorum=quorum,
+                    l2_clip=l2_clip,
+                    value_bits=value_bits,
+                    committee=Committee(members, threshold, assumed_corrupt),
+                    max_weight=int(max_weight),
+                    parameters=parameters,
+                )
+                choice = _one_shot(chosen)
             case PlannedScheme.TENSEAL:
-                choice = _plan_tenseal(clients, magnitude, precision, max_weight)
+                choice = _tenseal(clients, magnitude, precision, max_weight)
         typer.echo(json.dumps(asdict(choice), indent=2) if as_json else choice.report)
 
 
-def _plan_tenseal(clients: int, magnitude: float, precision: float, max_weight: float) -> TensealPlan:
+def _one_shot(chosen: RoundPlan) -> OneShotPlan:
+    packing, ring, committee = chosen.packing, chosen.packing.ring, chosen.committee
+    return OneShotPlan(
+        scheme=PlannedScheme.ONE_SHOT,
+        values=chosen.layout.size,
+        clients=chosen.clients,
+        quorum=chosen.quorum,
+        l2_clip=chosen.l2_clip,
+        value_bits=chosen.value_bits,
+        grid_step=1 / chosen.quantiser.scale,
+        max_weight=chosen.max_weight,
+        members=committee.size,
+        threshold=committee.members_needed,
+        assumed_corrupt=committee.colluding,
+        parameters=ring.name,
+        ring_degree=ring.degree,
+        modulus_bits=math.log2(ring.modulus),
+        security_bits=ring.security_bits,
+        core_svp_bits=ring.core_svp_bits,
+        fields_per_coefficient=packing.fields,
+        field_bits=packing.field_bits,
+        delta=packing.delta,
+        chunks=packing.chunks,
+        one_time_keys=packing.keys,
+        failure=2.0 ** (1 - FAILURE_BITS),
+        bytes_per_client=chosen.bytes_per_client,
+        value_bytes=chosen.bytes_per_client / chosen.layout.size,
+        box_bytes=chosen.box_bytes,
+        answer_bytes=chosen.sharing.answer_bytes,
+        report=chosen.report(),
+    )
+
+
+def _tenseal(clients: int, magnitude: float, precision: float, max_weight: float) -> TensealPlan:
+    from secureagg.he.tenseal import choose_parameters  # not needed for the scheme that is planned by default
+
     chosen = choose_parameters(clients, magnitude, precision, max_weight)
     return TensealPlan(
         scheme=PlannedScheme.TENSEAL,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from secureagg.cli import charts
 from secureagg.cli.figures import Figures
+from secureagg.cli.settings import OneShotSettings, TensealSettings
 from secureagg.cli.wording import LANE_TITLES, PROTECTION, comparison_rows, deviation_line, headline, task
 from secureagg.errors import MissingExtraError
 
@@ -114,15 +115,29 @@ def _settings(figures: Figures) -> Iterable[str]:
         ("a client vanishes", f"with probability {settings.drop:g} in a round; two must be left"),
         ("seed", str(settings.seed)),
     ]
-    if figures.key_bytes is not None:
-        rows += [
-            ("encryption", f"{settings.scheme}, |value| ≤ {settings.magnitude:g}, precision {settings.precision:g}"),
-            ("public key", f"{figures.key_bytes:,} bytes to each client, once; not in the table above"),
-        ]
+    rows += _encryption(figures)
     rows += list(figures.versions.items())
     yield _table("words", [], rows)
     if figures.parameters is not None:
         yield f"<h2>Why these encryption parameters</h2><pre>{escape(figures.parameters)}</pre>"
+
+
+def _encryption(figures: Figures) -> list[tuple[str, str]]:
+    scheme = figures.settings.scheme
+    match figures.settings.encryption:
+        case OneShotSettings() as chosen:
+            return [
+                ("encryption", f"{scheme}, L2 norm ≤ {chosen.l2_clip:g}, {chosen.value_bits} bits a value"),
+                ("committee", f"{chosen.members} members, {chosen.absent_members} of them always away"),
+                ("roster, prekeys", "64 bytes a client and 237 a member to each client; not in the table above"),
+            ]
+        case TensealSettings() as chosen:
+            return [
+                ("encryption", f"{scheme}, |value| ≤ {chosen.magnitude:g}, precision {chosen.precision:g}"),
+                ("public key", f"{figures.key_bytes:,} bytes to each client, once; not in the table above"),
+            ]
+        case None:
+            return []
 
 
 def _table(kind: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

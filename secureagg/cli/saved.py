@@ -1,44 +1,56 @@
-"""What a saved private training keeps beside the engine's own state: its encryption's settings, and deviations."""
+"""What a saved private training keeps beside the engine's own state: its encryption's settings, deviations, clips."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fl_core import StateError
 from secureagg.cli.settings import Settings
 
-__all__ = ["read_deviations", "write_deviations"]
+__all__ = ["Notes", "read_notes", "write_notes"]
 
 _FILE = "deviation.json"
 
 
-def write_deviations(folder: Path, settings: Settings, deviation: dict[int, float]) -> None:
+@dataclass(frozen=True)
+class Notes:
+    """By round: the largest difference to the plain mean, and how many updates were clipped."""
+
+    deviation: dict[int, float]
+    clipped: dict[int, int]
+
+
+def write_notes(folder: Path, settings: Settings, notes: Notes) -> None:
     """Replace the file, at once or not at all."""
     temporary = folder / f"{_FILE}.tmp"
-    temporary.write_text(json.dumps({"encryption": _encryption(settings), "deviation": deviation}))
+    temporary.write_text(json.dumps({"encryption": _encryption(settings)} | asdict(notes)))
     os.replace(temporary, folder / _FILE)
 
 
-def read_deviations(folder: Path, settings: Settings) -> dict[int, float]:
-    """Return each round's deviation; none if there is no file. A crash can have cost the last round's.
+def read_notes(folder: Path, settings: Settings) -> Notes:
+    """Return what was written; nothing of any round if there is no file. A crash can have cost the last round's.
 
     Raises: StateError, if the file is damaged, or is of a run with other settings.
     """
     path = folder / _FILE
     if not path.exists():
-        return {}
+        return Notes({}, {})
     try:
         saved = json.loads(path.read_text())
         encryption = saved["encryption"]
-        deviation = {int(round_number): float(value) for round_number, value in saved["deviation"].items()}
+        notes = Notes(
+            {int(round_number): float(value) for round_number, value in saved["deviation"].items()},
+            {int(round_number): int(count) for round_number, count in saved["clipped"].items()},
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateError(f"{path}: damaged; use another --state-dir") from error
     if encryption != _encryption(settings):
         raise StateError(f"{path}: the run was encrypted with {encryption}; use the same settings")
-    return deviation
+    return notes
 
 
 def _encryption(settings: Settings) -> str:
-    return f"scheme={settings.scheme}, magnitude={settings.magnitude!r}, precision={settings.precision!r}"
+    return f"scheme={settings.scheme}, {settings.encryption}"

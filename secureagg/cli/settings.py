@@ -8,12 +8,23 @@ from pathlib import Path
 
 from secureagg.errors import ParameterError
 
-__all__ = ["LOCAL_TRAINING", "DatasetName", "LocalTraining", "ModelName", "PartitionChoice", "Scheme", "Settings"]
+__all__ = [
+    "LOCAL_TRAINING",
+    "DatasetName",
+    "LocalTraining",
+    "ModelName",
+    "OneShotSettings",
+    "PartitionChoice",
+    "Scheme",
+    "Settings",
+    "TensealSettings",
+]
 
 
 class Scheme(StrEnum):
     """How updates are summed."""
 
+    ONE_SHOT = "one-shot"
     TENSEAL = "tenseal"
     PLAIN = "plain"
 
@@ -59,11 +70,37 @@ _FORMS = "iid, dirichlet:0.5 (any number > 0) or shards:2 (any whole number > 0)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides a run's figures.
+class OneShotSettings:
+    """Of the one-shot scheme.
+
+    l2_clip: largest L2 norm of an update, in weights' own units; larger ones are scaled down to it
+    value_bits: bits of a value on the grid that reaches from -l2_clip to l2_clip
+    members, absent_members: size of the committee, and how many of it never answer
+    """
+
+    l2_clip: float
+    value_bits: int
+    members: int
+    absent_members: int
+
+
+@dataclass(frozen=True)
+class TensealSettings:
+    """Of CKKS under one key pair.
 
     magnitude: largest |value| of an update that is taken, in weights' own units
     precision: largest error of a round's mean, in the same units
+    """
+
+    magnitude: float
+    precision: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run's figures.
+
+    encryption: what the scheme needs to know; None if it is plain
     drop: probability that a client vanishes in a round, before training or before sending
     """
 
@@ -73,10 +110,9 @@ class Settings:
     data_dir: Path | None
     partition: PartitionChoice
     scheme: Scheme
+    encryption: OneShotSettings | TensealSettings | None
     model: ModelName
     seed: int
-    magnitude: float
-    precision: float
     drop: float
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secureagg.cli.figures import Figures, TrainingFigures, ratio
-from secureagg.cli.settings import Scheme
+from secureagg.cli.settings import OneShotSettings, Scheme
 
 __all__ = [
     "LANE_TITLES",
@@ -17,6 +17,7 @@ __all__ = [
     "comparison_rows",
     "deviation_line",
     "headline",
+    "limit_title",
     "task",
 ]
 
@@ -25,8 +26,8 @@ LANE_TITLES = {"plain": "in the clear", "private": "encrypted"}
 STAGE_TITLES = {
     "train": "train",
     "contribute": "encode, encrypt",
-    "admit": "add",
-    "finish": "decrypt, divide",
+    "admit": "check, add",
+    "finish": "open, divide",
     "update": "update model",
     "evaluate": "evaluate",
 }
@@ -41,6 +42,21 @@ class Protection:
 
 
 PROTECTION = {
+    Scheme.ONE_SHOT: Protection(
+        kept=(
+            "Nobody holds a key that opens one client's update: the aggregator has ciphertexts, and each committee "
+            "member a share of every client's one-time key, of which it gives away the sum alone. This holds while no "
+            "more members collude with the aggregator than the parameters allow for.",
+            "Weights are summed with the values: nobody learns how many examples a client has.",
+            "Every message is signed, and a client that vanishes after its one message still counts.",
+        ),
+        exposed=(
+            "The mean carries no noise: two means whose clients differ by one reveal that one's update.",
+            "Nothing shows that an update or a weight is an honest one.",
+            "The aggregator and the committee see who takes part.",
+            "In this demo every role runs in one process, and the test examples are known to it.",
+        ),
+    ),
     Scheme.TENSEAL: Protection(
         kept=(
             "Whoever adds up the encrypted updates, without the secret key, learns who took part and the shapes of "
@@ -94,10 +110,20 @@ def deviation_line(figures: Figures) -> str:
     comparison = figures.comparison
     if comparison is None or comparison.max_deviation is None:
         return ""
+    clipped = f" {comparison.clipped} updates were clipped, which adds to it." if comparison.clipped else ""
     return (
         f"No round's mean was further than {comparison.max_deviation:.2g} from the plain mean of the same updates; "
-        f"asked for: {comparison.deviation_limit:g}."
+        f"{limit_title(figures)}.{clipped}"
     )
+
+
+def limit_title(figures: Figures) -> str:
+    """Return what limits the distance to the plain mean, and the limit."""
+    assert figures.comparison is not None
+    limit, encryption = figures.comparison.deviation_limit, figures.settings.encryption
+    if isinstance(encryption, OneShotSettings):
+        return f"rounding to {encryption.value_bits} bits allows {limit:.2g}"
+    return f"asked for: {limit:g}"
 
 
 def comparison_rows(figures: Figures) -> list[list[Row]]:

@@ -37,6 +37,6 @@ def spawn() -> Spawn:
 def small_run(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
     folder = tmp_path_factory.mktemp("demo")
     report, state_dir = folder / "new" / "report.html", folder / "state"
-    ended = invoke(*SMALL, "--drop", "0.3", "--json", "--report", str(report), "--state-dir", str(state_dir))
+    ended = invoke(*SMALL, "--json", "--report", str(report), "--state-dir", str(state_dir))
     assert ended.code == 0, ended.err
     return SmallRun(ended, json.loads(ended.out), report.read_text(), state_dir)

@@ -49,7 +49,7 @@ class TestEveryCause:
     def test_ends_the_command_with_its_number(
         self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: ExitCode
     ) -> None:
-        def fail(settings: object, *, quietly: bool) -> None:
+        def fail(*arguments: object, **options: object) -> None:
             raise error
 
         monkeypatch.setattr(PREPARE, fail)
@@ -71,6 +71,11 @@ class TestReached:
             ["demo", "--resume"],
             ["demo", "--report", "/"],
             ["plan", "--scheme", "bogus"],
+            ["plan", "--precision", "1e-5"],
+            ["plan", "--scheme", "tenseal", "--threshold", "2"],
+            ["demo", "--magnitude", "1"],
+            ["demo", "--scheme", "tenseal", "--l2-clip", "1"],
+            ["demo", "--scheme", "plain", "--absent-members", "0"],
         ):
             ended = invoke(*arguments)
             assert (arguments, ended.code) == (arguments, ExitCode.USAGE)
@@ -79,11 +84,18 @@ class TestReached:
     def test_parameters(self, invoke: Invoke) -> None:
         for arguments in (
             ["plan", "--clients", "0"],
-            ["plan", "--precision", "1e-40"],
+            ["plan", "--max-weight", "1.5"],
+            ["plan", "--value-bits", "25"],
+            ["plan", "--members", "5", "--threshold", "3", "--assumed-corrupt", "1"],
+            ["plan", "--parameters", "bogus"],
+            ["plan", "--scheme", "tenseal", "--precision", "1e-40"],
             [*SMALL, "--no-report", "--model", "cnn"],
             [*SMALL, "--no-report", "--data-dir", "."],
-            [*SMALL, "--no-report", "--precision", "2"],
             [*SMALL, "--no-report", "--clients", "100000"],
+            [*SMALL, "--no-report", "--clients", "1"],
+            [*SMALL, "--no-report", "--l2-clip", "0"],
+            [*SMALL, "--no-report", "--members", "2", "--absent-members", "3"],
+            [*SMALL, "--no-report", "--scheme", "tenseal", "--precision", "2"],
         ):
             ended = invoke(*arguments)
             assert (arguments, ended.code) == (arguments, ExitCode.PARAMETERS)
@@ -122,7 +134,7 @@ class TestDebug:
         assert "Traceback" in ended.err and "ParameterError" in ended.err
 
     def test_a_bug_asks_to_be_reported(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(settings: object, *, quietly: bool) -> None:
+        def fail(*arguments: object, **options: object) -> None:
             raise ZeroDivisionError("an accident")
 
         monkeypatch.setattr(PREPARE, fail)
@@ -132,7 +144,7 @@ class TestDebug:
         assert "Traceback" in invoke("--debug", *SMALL, "--no-report").err
 
     def test_a_long_message_is_cut(self, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(settings: object, *, quietly: bool) -> None:
+        def fail(*arguments: object, **options: object) -> None:
             raise fl_core.QuorumError(1, 0, 1, dict.fromkeys(range(500), "vanished before sending"))
 
         monkeypatch.setattr(PREPARE, fail)

@@ -10,7 +10,7 @@ from tests.cli.runs import Invoke, Spawn
 
 REPORT_MODULES = (
     "import atexit\n"
-    "heavy = ('tensorflow', 'keras', 'matplotlib', 'sklearn')\n"
+    "heavy = ('tensorflow', 'keras', 'matplotlib', 'sklearn', 'tenseal', 'numba')\n"
     "atexit.register(lambda: print('loaded:', sorted(set(heavy) & set(sys.modules)), file=sys.stderr))"
 )
 
@@ -19,7 +19,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ended = invoke("--help")
     assert ended.code == 0
     words = " ".join(ended.out.split())
-    assert "demo" in words and "plan" in words
+    assert all(command in words for command in ("demo", "plan", "warm-up"))
     for code in ExitCode:
         assert f"{code.value} {code.meaning}" in words
 
@@ -28,7 +28,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ("command", "shown"),
     [
         ("demo", ["secureagg demo --clients 20", "--partition", "dirichlet:ALPHA", "--resume", "cores"]),
-        ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json"]),
+        ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json", "With --scheme tenseal"]),
     ],
 )
 def test_help_of_a_command_has_examples_and_units(invoke: Invoke, command: str, shown: list[str]) -> None:
@@ -48,5 +48,6 @@ def test_loads_nothing_heavy(spawn: Spawn, arguments: list[str]) -> None:
     assert ended.err == "loaded: []\n"
 
 
-def test_help_needs_no_tenseal(spawn: Spawn) -> None:
-    assert spawn("demo", "--help", before="sys.modules['tenseal'] = None").code == 0
+@pytest.mark.parametrize("arguments", [["demo", "--help"], ["plan"]])
+def test_help_and_the_default_plan_need_no_tenseal(spawn: Spawn, arguments: list[str]) -> None:
+    assert spawn(*arguments, before="sys.modules['tenseal'] = None").code == 0

@@ -45,8 +45,8 @@ def test_has_the_pictures_and_their_letters(small_run: SmallRun) -> None:
 
 def test_tells_what_was_run_and_what_is_not_protected(small_run: SmallRun) -> None:
     for text in (
-        *("Trained on encrypted updates to", "The key holder can open any single update", "vanished before sending"),
-        *("<td>seed</td><td>0</td>", "tensorflow", "bytes to each client, once", "for 128 bits"),
+        *("Trained on encrypted updates to", "The mean carries no noise", "vanished before sending"),
+        *("<td>seed</td><td>0</td>", "tensorflow", "5 members, 1 of them always away", "2t − k &gt; c"),
     ):
         assert text in small_run.page
     assert small_run.page.index("Not protected") < small_run.page.index("<svg")
@@ -57,12 +57,13 @@ def test_every_tag_is_closed(small_run: SmallRun) -> None:
         assert len(re.findall(rf"<{tag}[\s>]", small_run.page)) == small_run.page.count(f"</{tag}>"), tag
 
 
-@pytest.mark.parametrize("scheme", ["plain", "tenseal"])
+@pytest.mark.parametrize("scheme", ["plain", "tenseal", "one-shot"])
 def test_without_drops_says_so(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory, scheme: str) -> None:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    ended = invoke(*SMALL, "--rounds", "1", "--scheme", scheme, "--report", str(path))
+    ended = invoke(*SMALL, "--rounds", "1", "--drop", "0", "--scheme", scheme, "--report", str(path))
     assert ended.code == 0
     assert ended.err.splitlines()[-1] == f"Report: {path}"
     page = path.read_text()
     assert "every client was in every round" in page
-    assert Loads(page).tags.count("svg") == (6 if scheme == "tenseal" else 5)
+    assert Loads(page).tags.count("svg") == (5 if scheme == "plain" else 6)
+    assert ("bytes to each client, once" in page) == (scheme == "tenseal")

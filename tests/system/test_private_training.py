@@ -1,8 +1,7 @@
-"""The main job: on real, skewed data the private federation learns exactly what the plain one does.
+"""The main job: on real, skewed data the private federation learns what the plain one does.
 
-The bounds are those of the project's first issue. A round's mean may differ from the plain mean of the same updates by
-1e-6 of the magnitude. Such differences grow over rounds of training, so accuracies are compared as means: over the
-last five rounds, and over three seeds.
+A round's mean may differ from the plain mean of the same updates by what the scheme's grid allows. Such differences
+grow over rounds of training, so accuracies are compared as means: over the last five rounds, and over three seeds.
 """
 
 from __future__ import annotations
@@ -15,10 +14,21 @@ import pytest
 
 import fl_core
 from secureagg.cli.experiment import Lane, prepare, train
-from secureagg.cli.settings import DatasetName, ModelName, PartitionChoice, Scheme, Settings
+from secureagg.cli.figures import Figures, of_run
+from secureagg.cli.settings import (
+    DatasetName,
+    ModelName,
+    OneShotSettings,
+    PartitionChoice,
+    Scheme,
+    Settings,
+    TensealSettings,
+)
 
 SEEDS = (0, 1, 2)
-MAGNITUDE = 1.0
+ONE_SHOT = OneShotSettings(l2_clip=10.0, value_bits=16, members=5, absent_members=1)
+TENSEAL = TensealSettings(magnitude=1.0, precision=1e-6)
+DROP = 0.3
 MNIST = Path(os.environ.get("SECUREAGG_MNIST", Path(__file__).parents[3] / "shared" / "data" / "mnist"))
 
 
@@ -32,45 +42,77 @@ class Unwatched:
         return
 
 
-def trained(dataset: DatasetName, data_dir: Path | None, clients: int, rounds: int, seed: int) -> list[Lane]:
+def trained(
+    encryption: OneShotSettings | TensealSettings,
+    drop: float,
+    dataset: DatasetName,
+    *,
+    clients: int,
+    rounds: int,
+    seed: int,
+) -> tuple[list[Lane], Figures]:
     settings = Settings(
         clients=clients,
         rounds=rounds,
         dataset=dataset,
-        data_dir=data_dir,
+        data_dir=MNIST if dataset is DatasetName.MNIST else None,
         partition=PartitionChoice.parse("dirichlet:0.5"),
-        scheme=Scheme.TENSEAL,
+        scheme=Scheme.ONE_SHOT if isinstance(encryption, OneShotSettings) else Scheme.TENSEAL,
+        encryption=encryption,
         model=ModelName.CNN,
         seed=seed,
-        magnitude=MAGNITUDE,
-        precision=1e-6 * MAGNITUDE,
-        drop=0.0,
+        drop=drop,
     )
-    return train(prepare(settings, quietly=True), Unwatched(), state_dir=None, resume=False)
+    experiment = prepare(settings, quietly=True)
+    lanes = train(experiment, Unwatched(), state_dir=None, resume=False)
+    return lanes, of_run(experiment, lanes)
+
+
+def assert_same_learning(runs: list[tuple[list[Lane], Figures]], points: float) -> None:
+    """The same clients were in both trainings, every round's mean was within its limit, and accuracies agree."""
+    for (plain, private), figures in runs:
+        rounds = range(1, figures.settings.rounds + 1)
+        assert sorted(private.deviation) == list(rounds) and figures.comparison is not None
+        assert max(private.deviation.values()) <= 1.001 * figures.comparison.deviation_limit  # means are float32
+        assert figures.comparison.clipped == 0
+        for result, open_result in zip(private.results, plain.results, strict=True):
+            assert (result.clients, result.dropped) == (open_result.clients, open_result.dropped)
+    assert fmean(abs(late_accuracy(private) - late_accuracy(plain)) for (plain, private), _ in runs) <= points / 100
 
 
 def late_accuracy(lane: Lane) -> float:
     return fmean(result.metrics["accuracy"] for result in lane.results[-5:])
 
 
-def assert_same_learning(runs: list[list[Lane]], rounds: int, points: float) -> None:
-    for _, private in runs:
-        assert [result.dropped for result in private.results] == [{}] * rounds
-        assert sorted(private.deviation) == list(range(1, rounds + 1))
-        assert max(private.deviation.values()) <= 1e-6 * MAGNITUDE
-    differences = [100 * abs(late_accuracy(private) - late_accuracy(plain)) for plain, private in runs]
-    assert fmean(differences) <= points
+def share_dropped(runs: list[tuple[list[Lane], Figures]]) -> float:
+    results = [result for (_, private), _ in runs for result in private.results]
+    return fmean(len(result.dropped) / (len(result.clients) + len(result.dropped)) for result in results)
 
 
-def test_digits() -> None:
-    runs = [trained(DatasetName.DIGITS, None, clients=10, rounds=12, seed=seed) for seed in SEEDS]
-    assert_same_learning(runs, rounds=12, points=0.5)
-    assert fmean(late_accuracy(private) for _, private in runs) >= 0.85
+def test_digits_one_shot_with_clients_and_a_member_away() -> None:
+    runs = [trained(ONE_SHOT, DROP, DatasetName.DIGITS, clients=10, rounds=15, seed=seed) for seed in SEEDS]
+    assert_same_learning(runs, points=0.5)
+    assert 0.25 < share_dropped(runs) < 0.35
+    assert fmean(late_accuracy(private) for (_, private), _ in runs) >= 0.85
+
+
+def test_digits_tenseal() -> None:
+    runs = [trained(TENSEAL, 0.0, DatasetName.DIGITS, clients=10, rounds=6, seed=seed) for seed in SEEDS[:2]]
+    assert_same_learning(runs, points=0.5)
+    assert share_dropped(runs) == 0
 
 
 @pytest.mark.mnist
-def test_mnist() -> None:
-    runs = [trained(DatasetName.MNIST, MNIST, clients=20, rounds=15, seed=seed) for seed in SEEDS]
-    assert_same_learning(runs, rounds=15, points=0.2)
-    for _, private in runs:
+def test_mnist_one_shot_with_clients_and_a_member_away() -> None:
+    runs = [trained(ONE_SHOT, DROP, DatasetName.MNIST, clients=20, rounds=15, seed=seed) for seed in SEEDS]
+    assert_same_learning(runs, points=0.5)
+    for (_, private), _ in runs:
+        assert late_accuracy(private) >= 0.95
+
+
+@pytest.mark.mnist
+def test_mnist_tenseal() -> None:
+    runs = [trained(TENSEAL, 0.0, DatasetName.MNIST, clients=20, rounds=15, seed=seed) for seed in SEEDS]
+    assert_same_learning(runs, points=0.2)
+    for (_, private), _ in runs:
         assert private.results[-1].metrics["accuracy"] >= 0.97
