@@ -48,6 +48,7 @@ class Result:
     mean: max_weight · Σv / (scale · Σw), in the layout's shapes and dtypes; total_weight: Σw; clients: those in the
     sum; tally: bytes anyone can check it with (None without a spool); refused: clients left out for the committee's
     complaints; faults: members that answered wrongly, each with the reason. The result is right in spite of them.
+    disagreeing: members whose answers were left aside where nobody can be named: they lied, or others did.
     """
 
     mean: list[NDArray[np.floating[Any]]] = field(repr=False)
@@ -56,6 +57,7 @@ class Result:
     tally: bytes | None = field(repr=False)
     refused: Mapping[int, str]
     faults: Mapping[int, str]
+    disagreeing: tuple[int, ...] = ()
 
 
 class Aggregator:
@@ -74,7 +76,6 @@ class Aggregator:
         self._publishes = spool is not None
         self._total = Total(session.plan.packing)
         self._admitted = np.zeros(session.plan.clients, dtype=np.bool_)
-        self._checked = False
         self._request: Request | None = None
         self._refused: dict[int, str] = {}
         self._faults: dict[int, str] = {}
@@ -106,7 +107,7 @@ class Aggregator:
         return client_id
 
     def _require_admitting(self) -> None:
-        if self._checked or self._request is not None:
+        if self._spool.fixed:
             raise ParameterError("share_check() or close() has fixed the set of clients; nothing more is admitted")
 
     def _restore(self, client_id: int, view: ContributionView) -> None:
@@ -158,10 +159,12 @@ class Aggregator:
     def share_check(self) -> Request:
         """Return what members check before anything is revealed (robust mode): the dealings of all admitted clients.
 
-        Fixes the set of clients: a report about fewer of them than `close` asks for would look like a false one.
+        Fixes the set of clients, also for an aggregator made anew on the same spool: a report about fewer of them
+        than `close` asks for would look like a false one. Raises: QuorumError if they are too few.
         """
         with self._lock:
-            self._checked = True
+            self._require_quorum(self.clients)
+            self._spool.fix()
         return Request(self._session, CHECK, self.clients, self._spool.view)
 
     def close(self, reports: Iterable[bytes] | None = None) -> Request:
@@ -171,25 +174,38 @@ class Aggregator:
         out, as few as possible. Raises: QuorumError if too few clients remain or too few members reported;
         FaultyMemberError if a report is wrong.
         """
+        received = None if reports is None else list(reports)  # making them may need share_check() and so the lock
         with self._lock:
-            return self._close(reports)
+            return self._close(received)
 
-    def _close(self, reports: Iterable[bytes] | None) -> Request:
+    def _close(self, reports: Sequence[bytes] | None) -> Request:
         if self._request is not None:
             raise ParameterError("the round is closed already")
         refused = self._complaints(reports)
         remaining = [client_id for client_id in self.clients if client_id not in refused]
-        quorum = self._session.plan.quorum
-        if len(remaining) < quorum:
-            raise QuorumError(
-                f"{len(remaining)} clients remain (admitted {len(self.clients)}, refused {sorted(refused)}), "
-                f"the quorum is {quorum}"
-            )
-        for client_id in refused:
-            self._discount(client_id, self._spool.view(client_id))
+        self._require_quorum(remaining, refused)
+        self._spool.fix()
+        self._leave_out(sorted(refused))
         self._refused = refused
         self._request = Request(self._session, REVEAL, remaining, self._spool.view)
         return self._request
+
+    def _leave_out(self, clients: Sequence[int]) -> None:
+        """Take all of these clients out of the sum, or none."""
+        for position, client_id in enumerate(clients):
+            try:
+                self._discount(client_id, self._spool.view(client_id))
+            except BaseException:
+                for earlier in clients[:position]:
+                    self._count(earlier, self._spool.view(earlier))
+                raise
+
+    def _require_quorum(self, remaining: Sequence[int], refused: Iterable[int] = ()) -> None:
+        if len(remaining) < self._session.plan.quorum:
+            raise QuorumError(
+                f"{len(remaining)} clients remain (admitted {len(self.clients)}, refused {sorted(refused)}), "
+                f"the quorum is {self._session.plan.quorum}"
+            )
 
     def open(self, answers: Iterable[bytes]) -> Result:
         """Recover the sum of the one-time keys from the members' answers, and decode the sum of the updates.
@@ -204,10 +220,13 @@ class Aggregator:
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
         sums, faults = self._share_sums(answers, self._request.digest())
-        members, agreeing = self._agreeing(sums)
-        for member_id in sums.keys() - agreeing:
-            faults[member_id] = "its share sum is not on the polynomial that opens the sum"
-        decoder = self._decoder(key_sum(self._session.plan.sharing, members, sums))
+        members = self._agreeing(sums)
+        others = tuple(sorted(sums.keys() - members))
+        named = len(members) >= self._enough_to_blame
+        if named:
+            faults |= dict.fromkeys(others, "its share sum is not on the polynomial that opens the sum")
+        threshold = self._session.plan.sharing.threshold
+        decoder = self._decoder(key_sum(self._session.plan.sharing, members[:threshold], sums))
         mean, total_weight = self._decode(decoder)
         return Result(
             mean=mean,
@@ -216,9 +235,20 @@ class Aggregator:
             tally=tally(self._session, self._request, self._total.frame, self._spool.view) if self._publishes else None,
             refused=dict(self._refused),
             faults=faults,
+            disagreeing=() if named else others,
         )
 
-    def _complaints(self, reports: Iterable[bytes] | None) -> dict[int, str]:
+    @property
+    def _enough_to_blame(self) -> int:
+        """t + c: among so many answers on one polynomial t are honest members', so it is the honest one.
+
+        With fewer, c corrupt members and a corrupt client who encrypts under another key than it deals can make a
+        polynomial of their own open the sum, and honest members look as if they lied.
+        """
+        committee = self._session.plan.committee
+        return committee.members_needed + committee.colluding
+
+    def _complaints(self, reports: Sequence[bytes] | None) -> dict[int, str]:
         """Return the clients to leave out, with the reason: those the best t reporting members complain about."""
         committee = self._session.plan.committee
         if committee.mode == "optimistic":
@@ -229,32 +259,35 @@ class Aggregator:
             raise ParameterError("the plan's committee is robust: give close() the members' share checks")
         complaints = self._usable_reports(reports)
         chosen = _fewest(complaints, committee.members_needed)
-        return {
-            client_id: "dealt shares that committee members "
-            + ", ".join(str(member) for member in sorted(chosen) if client_id in complaints[member])
-            + " could not accept"
-            for client_id in sorted(frozenset().union(*(complaints[member] for member in chosen)))
-        }
+        reasons = {}
+        for client_id in sorted(frozenset().union(*(complaints[member] for member in chosen))):
+            members = [member for member in sorted(complaints) if client_id in complaints[member]]
+            # More complaints than members assumed corrupt: an honest one is among them.
+            blame = "dealt bad shares" if len(members) > committee.colluding else "left out, in dispute"
+            reasons[client_id] = f"{blame}: members {members} complain"
+        return reasons
 
-    def _usable_reports(self, reports: Iterable[bytes]) -> dict[int, frozenset[int]]:
+    def _usable_reports(self, reports: Sequence[bytes]) -> dict[int, frozenset[int]]:
         """Return each member's complaints; reports that cannot be used are left aside, as long as t can."""
         request = Request(self._session, CHECK, self.clients, self._spool.view).digest()
         complaints: dict[int, frozenset[int]] = {}
-        malformed: list[str] = []
+        notes: list[str] = []
         for encoded in reports:
             try:
                 report = ShareCheck.from_bytes(encoded, self._session)
             except EncodingError as error:
-                malformed.append(str(error))
+                notes.append(str(error))
                 continue
             member, listed = report.member_id, frozenset(report.complaints)
-            if report.request != request:
-                self._faults[member] = "its share check is about another set of clients"
+            if report.request != request:  # perhaps a replay: nobody's fault
+                notes.append(f"a share check of member {member} is about another set of clients")
+            elif not listed <= set(self.clients):
+                self._faults[member] = "it complains about a client that was not to be checked"
             elif complaints.setdefault(member, listed) != listed:
                 self._faults[member] = "it signed two different share checks"
         for member in self._faults:
             complaints.pop(member, None)
-        self._require_enough(len(complaints), "share checks", self._faults, malformed)
+        self._require_enough(len(complaints), "share checks", self._faults, notes)
         return complaints
 
     def _require_enough(self, usable: int, what: str, faults: Mapping[int, str], notes: Sequence[str]) -> None:
@@ -283,7 +316,7 @@ class Aggregator:
                 continue
             member = answer.member_id
             if answer.request != request:
-                faults[member] = "it answered for another set of clients"
+                notes.append(f"an answer of member {member} is about another set of clients")  # perhaps a replay
             elif answer.complaints:
                 notes.append(f"member {member} complains about clients {list(answer.complaints)}")
             else:
@@ -300,30 +333,32 @@ class Aggregator:
         self._require_enough(len(sums), "answers", faults, notes)
         return sums, faults
 
-    def _agreeing(self, sums: Mapping[int, NDArray[np.int64]]) -> tuple[tuple[int, ...], frozenset[int]]:
-        """Return t members whose share sums open the sum, and all that lie on a polynomial which does.
+    def _agreeing(self, sums: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
+        """Return the members whose share sums lie on the polynomial that opens the sum, `threshold` or more.
 
-        All on one polynomial: nothing to search. Otherwise t-subsets are tried, and the residual tells which is right;
-        that there is only one is not taken for granted. Two liars can agree on a polynomial of their own that meets
-        the honest one at 0 and at t − 2 honest members: the sum is the same, and who is on either is not blamed.
+        All on one polynomial: nothing to search. Otherwise t-subsets are tried, and the residual tells which is right.
+        Unless so many agree that theirs is the honest polynomial, that no other key sum opens the sum too is checked.
         """
         sharing = self._session.plan.sharing
         members = sorted(sums)
         if len(everyone := _on_polynomial(sharing, members[: sharing.threshold], sums)) == len(members):
-            return everyone[: sharing.threshold], frozenset(everyone)
-        found: list[tuple[int, ...]] = []
+            return everyone
+        found: tuple[int, ...] = ()
+        opened: NDArray[np.int64] | None = None
         for subset in _subsets(members, sharing.threshold):
-            if any(set(subset) <= set(group) for group in found):
+            if set(subset) <= set(found):
                 continue
             keys = key_sum(sharing, subset, sums)
-            same = bool(found) and np.array_equal(keys, key_sum(sharing, found[0][: sharing.threshold], sums))
+            same = opened is not None and np.array_equal(keys, opened)
             if not same and not self._decoder(keys).fits(self._total):
                 continue
-            if found and not same:
+            if opened is not None and not same:
                 raise UnattributedFault("two different key sums open the sum; nothing was decoded")
-            found.append(_on_polynomial(sharing, subset, sums))
+            opened, found = keys, max(found, _on_polynomial(sharing, subset, sums), key=len)
+            if len(found) >= self._enough_to_blame:
+                break
         if found:
-            return found[0][: sharing.threshold], frozenset().union(*found)
+            return found
         raise UnattributedFault(
             f"the answers of members {members} do not lie on one polynomial, and no {sharing.threshold} of them open "
             "the sum within the plan's noise bound; nothing was decoded"

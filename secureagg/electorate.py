@@ -15,14 +15,17 @@ __all__ = ["Committee"]
 class Committee:
     """k members, any t of whom open the sum; `assumed_corrupt` = c of them may collude with the aggregator.
 
+    Requires: 3t > 2k + c. A malicious aggregator may ask each member about another set of clients, and answers about
+    different sets can be combined linearly. With h = k − c honest members and r = t − c answers it lacks, whatever it
+    learns is a multiple of the sum over one set of at least `quorum` clients if h < 3r/2, which is this inequality
+    (docs/protocol.md, One answer). The weaker 2t − k > c, enough against two sets that t members each agree on, lets
+    the aggregator alone learn −3·Σ_X + Σ_Y of two sets from three members with t = 2.
+
     What is left out follows from the rest: threshold the smallest that withstands c; c the most that the threshold
-    withstands, 2t − k − 1; and if neither is given, c = ⌊(k − 1)/3⌋, the most that may collude *or* stay away.
-    With c = 0, as for three members, a single colluding member can help the aggregator open two sets of clients.
+    withstands, 3t − 2k − 1; and if neither is given, c = ⌊(k − 1)/4⌋, the most that may collude *or* stay away.
 
     `mode`: "optimistic" opens in one exchange; "robust" asks for signed complaints first, so that a client who dealt
-    bad shares is left out and a lying member can be blamed.
-
-    Requires: 2t − k > c, so that no two disjoint answers can be collected for two different sets of clients.
+    bad shares is left out.
     """
 
     size: int
@@ -38,19 +41,20 @@ class Committee:
             if self.threshold > k:
                 raise ParameterError(f"threshold t={self.threshold} > size k={k}; the committee could never answer")
         if self.assumed_corrupt is None:
-            withstood = (k - 1) // 3 if self.threshold is None else 2 * self.threshold - k - 1
+            withstood = (k - 1) // 4 if self.threshold is None else 3 * self.threshold - 2 * k - 1
             object.__setattr__(self, "assumed_corrupt", max(0, withstood))
         c = self.colluding
         require_whole("assumed_corrupt members", c, 0, k)
         if self.threshold is None:
-            object.__setattr__(self, "threshold", (k + c) // 2 + 1)
+            object.__setattr__(self, "threshold", (2 * k + c) // 3 + 1)
         t = self.members_needed
         if t > k:
             raise ParameterError(f"threshold t={t} > size k={k}; the committee could never answer")
-        if not 2 * t - k > c:
+        if not 3 * t > 2 * k + c:
             raise ParameterError(
-                f"2t − k > c fails: 2·{t} − {k} = {2 * t - k}, c = {c} members assumed corrupt could help open two "
-                f"different sums; use threshold ≥ {(k + c) // 2 + 1} or assume fewer corrupt"
+                f"3t > 2k + c fails: 3·{t} = {3 * t}, 2·{k} + {c} = {2 * k + c}: an aggregator with {c} members "
+                "could ask the others about different sets of clients and learn more than one sum; use threshold "
+                f"≥ {(2 * k + c) // 3 + 1}, or fewer members"
             )
         if self.mode not in ("optimistic", "robust"):
             raise ParameterError(f"committee mode is 'optimistic' or 'robust', not {self.mode!r}")

@@ -32,13 +32,13 @@ class Journal:
         except OSError as error:
             raise ParameterError(f"the journal {self._root} cannot be used: {error.strerror}") from error
         for answered in self._root.joinpath("answers").glob("*.answer"):
-            self.erase_prekey(int(answered.stem.rpartition("-")[2]))  # a crash may have come between the two
+            self.erase_prekey(_round_of(answered))  # a crash may have come between the two
 
     def retire(self, round_number: int) -> None:
         """Erase the prekeys of all rounds up to this one, answered or given up."""
         for path in self._root.joinpath("prekeys").glob("*.key"):
-            if int(path.stem) <= round_number:
-                self.erase_prekey(int(path.stem))
+            if _round_of(path) <= round_number:
+                self.erase_prekey(_round_of(path))
 
     def prekey(self, round_number: int, fresh: bytes) -> bytes:
         """Return the secret prekey of this round: the one journalled before, or else `fresh`, now journalled."""
@@ -54,7 +54,7 @@ class Journal:
             secret = self._prekey_path(round_number).read_bytes()
         except FileNotFoundError:
             return None
-        if len(secret) != _PREKEY_BYTES:
+        if len(secret) != _PREKEY_BYTES or not any(secret):  # all zero: another process is erasing it right now
             raise EncodingError(f"the journal's prekey for round {round_number} is damaged")
         return secret
 
@@ -64,6 +64,7 @@ class Journal:
         with suppress(FileNotFoundError):
             with path.open("r+b") as file:
                 file.write(bytes(_PREKEY_BYTES))
+                file.flush()
                 os.fsync(file.fileno())
             path.unlink()
             _sync_directory(path.parent)
@@ -93,6 +94,13 @@ class Journal:
 
     def __repr__(self) -> str:
         return f"Journal({str(self._root)!r})"
+
+
+def _round_of(path: Path) -> int:
+    number = path.stem.rpartition("-")[2]
+    if not (number.isascii() and number.isdecimal()):
+        raise ParameterError(f"{path} is no file of the journal; remove it")
+    return int(number)
 
 
 def _create(path: Path, content: bytes) -> None:

@@ -216,7 +216,7 @@ class RoundPlan:
             Bound("errors stay below the message", "Δ > 2E", f"{packing.delta} > {2 * self.error_bound}"),
             Bound("the key sum fits its field", "p > 2·max|Σs| and p > k", f"{self.sharing.modulus}"),
             Bound("Hint-MLWE reduction", "σ ≥ 2√2·η", f"{ring.sigma} ≥ {width:.2f} for {revealed} revealed"),
-            Bound("one set of clients per round", "2t − k > c", f"{2 * t - k} > {c}"),
+            Bound("one set of clients per round", "3t > 2k + c", f"{3 * t} > {2 * k + c}"),
             Bound(
                 "a client hides among honest ones",
                 "quorum ≥ 2 + assumed corrupt",
@@ -247,7 +247,7 @@ class RoundPlan:
             f"bytes per client: {size:,} ({size / self.layout.size:.2f} a value; plain {plain:,}), of which "
             f"{self.box_bytes:,} for each committee member; a member answers with {self.sharing.answer_bytes:,}",
             f"committee: any {committee.members_needed} of {committee.size} open the sum ({committee.mode}); "
-            f"{committee.colluding} may collude with the aggregator, {committee.tolerated_dropouts} others may be away",
+            f"{committee.size - committee.members_needed} may be away, {committee.colluding} may collude",
             f"failure: with everybody honest the sum opens exactly, but with probability ≤ 2^-{FAILURE_BITS - 1}",
             f"security: {ring.security_bits} bits classical in the MATZOV cost model, {ring.core_svp_bits} in core-SVP "
             "(lattice-estimator, width 3.2 after the hint)"

@@ -36,6 +36,10 @@ class Spool(Protocol):
     """What the aggregator needs of its storage."""
 
     keeps_ciphertexts: bool
+    fixed: bool
+
+    def fix(self) -> None:
+        """Note, durably, that the set of clients is fixed."""
 
     def stage(self, payload: bytes | BinaryIO) -> AbstractContextManager[Staged]:
         """Take in a payload, length-checked; leaving the context forgets it unless it was kept."""
@@ -53,7 +57,12 @@ class MemorySpool:
     def __init__(self, session: Session) -> None:
         self._plan = session.plan
         self.keeps_ciphertexts = session.plan.committee.mode == "robust"
+        self.fixed = False
         self._kept: dict[int, dict[int, bytes]] = {}
+
+    def fix(self) -> None:
+        """Note that the set of clients is fixed."""
+        self.fixed = True
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
@@ -118,8 +127,15 @@ class DirectorySpool:
                 raise ParameterError(f"the spool {self._path} belongs to another session; give each round its own")
             for left_over in self._path.glob("*.partial"):
                 left_over.unlink()
+            self.fixed = (self._path / "fixed").exists()
         except OSError as error:
             raise ParameterError(f"the spool {self._path} cannot be used: {error.strerror}") from error
+
+    def fix(self) -> None:
+        """Note that the set of clients is fixed: whoever goes on with this directory after a crash keeps to it."""
+        (self._path / "fixed").touch()
+        _sync_directory(self._path)
+        self.fixed = True
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:

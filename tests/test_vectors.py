@@ -158,8 +158,8 @@ def test_the_verifier_accepts_the_stored_vectors() -> None:
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert [line.split(": ")[1] for line in lines] == [
         "5 residues",
-        "4 contributions, 4 in the sum, 2 share sums",
-        "5 contributions, 4 in the sum, 2 share sums",
+        "4 contributions, 4 in the sum, 3 share sums",
+        "5 contributions, 4 in the sum, 3 share sums",
         "2 contributions, 2 in the sum, 2 share sums",
     ]
 
@@ -211,7 +211,7 @@ ALTERED: dict[str, tuple[Change, str]] = {
     "a quorum without two honest": (put("plan", lambda plan: plan.replace('"quorum":4', '"quorum":3')), "plan: quorum"),
     "two disjoint thresholds": (
         put("plan", lambda plan: plan.replace('"assumed_corrupt":0', '"assumed_corrupt":1')),
-        "plan: 2t − k > c",
+        "plan: 3t > 2k + c",
     ),
     "a derived number": (put("derived", "delta", later), "plan: derived numbers"),
     "the roster's magic": (flip("roster", at=0), "roster: magic"),
@@ -252,13 +252,16 @@ ALTERED: dict[str, tuple[Change, str]] = {
     "a share check's version": (flip("share_checks", 0, at=4), "share check: version"),
     "a share check's session": (flip("share_checks", 0, at=5), "share check: session id"),
     "a share check's complaints": (flip("share_checks", 0, at=74), "share check of member 0: signature"),
-    "a share check left out": (put("share_checks", lambda reports: reports[:2]), "result: clients"),
+    "a share check left out": (put("share_checks", lambda reports: reports[:2] + reports[3:]), "result: clients"),
     "a reveal request": (flip("requests", "reveal", "255"), "reveal request"),
     "an answer's version": (flip("answers", 2, at=4), "answer: version"),
     "an answer's session": (flip("answers", 2, at=5), "answer: session id"),
     "an answer's request": (flip("answers", 2, at=38), "answer of member 2: signature"),
     "an answer's sums": (flip("answers", 2, at=79), "answer of member 2: signature"),
-    "an answer of a stranger": (flip("answers", 2, at=37), "answer: not on the roster"),
+    "an answer of a stranger": (
+        put("answers", 2, lambda answer: answer[:74] + "09" + answer[76:]),
+        "answer: not on the roster",
+    ),
     "an answer left out": (put("answers", lambda answers: answers[:2]), "answers: fewer than t"),
     "the clients in the sum": (put("result", "clients", [0, 1, 2]), "result: clients"),
     "an integer sum": (put("result", "sums", 7, later), "result: sums"),
@@ -288,7 +291,7 @@ def resigned(stored: Stored, index: int, edit: Callable[[bytearray], None]) -> N
     each, derived = stored["contributions"][index], stored["derived"]
     encoded = bytearray.fromhex(each["bytes"])
     edit(encoded)
-    frames, members = 2, 3
+    frames, members = 2, 4
     at, digests = derived["header"], []
     for size in [*[1664, 416], *[derived["box"]] * members]:
         digests.append(hashlib.sha256(encoded[at : at + size]).digest())
@@ -356,7 +359,7 @@ RESIGNED: dict[str, tuple[Change, str]] = {
     "boxes of two members exchanged": (lambda stored: resigned(stored, 0, swap_boxes), "contribution 0: share check"),
     "another client's boxes": (borrow, "contribution 2: share check"),
     "a check polynomial": (
-        lambda stored: resigned(stored, 0, lambda encoded: encoded.__setitem__(297, encoded[297] ^ 1)),
+        lambda stored: resigned(stored, 0, lambda encoded: encoded.__setitem__(329, encoded[329] ^ 1)),
         "contribution 0: share check",
     ),
     "another ciphertext under the same check": (

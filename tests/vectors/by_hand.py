@@ -124,7 +124,7 @@ class Plan:
         self.x_max = self.clip if fields["value_bound"] is None else float.fromhex(fields["value_bound"])
         self.k, self.t = fields["committee"]["size"], fields["committee"]["threshold"]
         self.mode: str = fields["committee"]["mode"]
-        require(2 * self.t - self.k > fields["committee"]["assumed_corrupt"], "plan: 2t − k > c")
+        require(3 * self.t > 2 * self.k + fields["committee"]["assumed_corrupt"], "plan: 3t > 2k + c")
         require(self.quorum >= 2 + fields["assumed_corrupt_clients"], "plan: quorum")
         self.N, primes = SETS[fields["parameters"]]
         self.primes = PRIMES[:primes]
