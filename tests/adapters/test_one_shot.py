@@ -147,7 +147,7 @@ class TestCommittee:
         aggregate = current.finish()
         assert aggregate.clients == (10, 12)
         assert aggregate.refused.keys() == {11}
-        assert "could not accept" in aggregate.refused[11]
+        assert "complain" in aggregate.refused[11]
         assert beside.deviation[1] <= limit([2, 2])
 
     def test_too_few_clients_open_nothing(self) -> None:
