@@ -46,7 +46,7 @@ def test_has_the_pictures_and_their_letters(small_run: SmallRun) -> None:
 def test_tells_what_was_run_and_what_is_not_protected(small_run: SmallRun) -> None:
     for text in (
         *("Trained on encrypted updates to", "The mean carries no noise", "vanished before sending"),
-        *("<td>seed</td><td>0</td>", "tensorflow", "5 members, 1 of them always away", "3t 2t − k &gt; cgt; 2k + c"),
+        *("<td>seed</td><td>0</td>", "tensorflow", "5 members, 1 of them always away", "3t &gt; 2k + c"),
     ):
         assert text in small_run.page
     assert small_run.page.index("Not protected") < small_run.page.index("<svg")
