@@ -215,6 +215,14 @@ def test_impossible_packings_are_refused(coordinates: int, field_bits: int, fiel
         Packing(RINGS[0], coordinates, field_bits, fields, 1000, 1)
 
 
+@pytest.mark.parametrize(("field_bits", "limit"), [(2, 1), (62, 2**61 - 1)])
+def test_the_narrowest_and_the_widest_field(field_bits: int, limit: int) -> None:
+    packing = Packing(RINGS[3], 16, field_bits, 3, 4001, limit)
+    values, errors = boundary_fields(packing, 1)
+    out, worst = decoded(packing, assembled(packing, values % 2**50 if limit > 2**51 else values, errors))
+    assert np.array_equal(out, values % 2**50 if limit > 2**51 else values) and worst == 2000
+
+
 def test_constants_are_the_numbers_they_say() -> None:
     for ring in RINGS:
         packing = Packing(ring, 16, 12, 3, 3 << 20, 1000)
