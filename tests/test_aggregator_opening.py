@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -138,6 +139,20 @@ def test_answers_that_cannot_be_used_name_their_member(four: Federation, spoil: 
     with pytest.raises(FaultyMemberError, match=f"committee member 1: {message}; 2 of 3 needed") as caught:
         aggregator.open([answers[0], *spoiled, answers[2]])
     assert caught.value.member_id == 1
+
+
+def test_liars_who_make_a_polynomial_of_their_own_for_the_same_sum_have_nobody_blamed() -> None:
+    """Members 0 and 1 of nine step off by δ(1) and δ(2), δ of degree t − 1 = 6 with zeros at 0 and at members 2 to 6:
+    those seven open the sum, and so do the seven honest ones, to the same value."""
+    with federation(committee=sa.Committee(9), parameters="INSECURE_N16_Q52") as everyone:
+        assert (everyone.plan.committee.members_needed, everyone.plan.committee.colluding) == (7, 2)
+        aggregator = everyone.aggregator()
+        answers = answers_of(everyone.members, everyone.session, aggregator.close())
+        for liar, x in ((0, 1), (1, 2)):
+            answers[liar] = lie(everyone, answers[liar], 3, x * math.prod(x - point for point in range(3, 8)))
+        result = aggregator.open(answers)
+        assert same(result.mean, everyone.expected([0, 1, 2, 3]))
+        assert not result.faults and set(result.disagreeing) in ({0, 1}, {7, 8})
 
 
 def test_two_key_sums_that_both_open_the_sum_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
