@@ -75,6 +75,7 @@ def contribute(
     client_id = session.client_id(identity.public)
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
     plan.layout.check_shapes(update)
+    update = [tensor.reshape(-1) for tensor in update]  # views, once, however many pieces are gathered from them
     clip = clip_factor(plan.layout, update, plan.l2_clip)
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()

@@ -102,16 +102,21 @@ class Layout:
 
     def check_shapes(self, weights: Weights) -> None:
         """Raise ParameterError with the tensor's index unless shapes and dtypes fit."""
-        expected = zip(self.shapes, self._numpy_dtypes, strict=True)
-        if len(weights) != len(self.shapes) or not all(
-            isinstance(tensor, np.ndarray) and tensor.shape == shape and tensor.dtype == dtype
-            for tensor, (shape, dtype) in zip(weights, expected, strict=True)
+        if (
+            not all(isinstance(tensor, np.ndarray) for tensor in weights)
+            or tuple([tensor.shape for tensor in weights]) != self.shapes
+            or tuple([tensor.dtype for tensor in weights]) != self._numpy_dtypes
         ):
-            self.require_same(Layout.of(weights))  # says what differs; a scalar or another byte order does not
+            self.require_same(Layout.of(weights))  # says what differs; another byte order, say, does not
 
     def check(self, weights: Weights) -> None:
         """Raise ParameterError with the tensor's index unless shapes and dtypes fit and every value is finite."""
         self.check_shapes(weights)
+        self.check_finite(weights)
+
+    @staticmethod
+    def check_finite(weights: Weights) -> None:
+        """Raise ParameterError with the tensor's index unless every value is finite."""
         for index, tensor in enumerate(weights):
             if not _all_finite(tensor):
                 raise ParameterError(f"tensor {index} holds NaN or an infinity; nothing was sent")
@@ -125,7 +130,7 @@ class Layout:
         out = np.empty(stop - start, dtype=np.float64)
         if start < stop:
             first, last = bisect_right(self.offsets, start) - 1, bisect_left(self.offsets, stop)
-            pieces = [tensor.reshape(-1) for tensor in weights[first:last]]
+            pieces = [tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in weights[first:last]]
             pieces[-1] = pieces[-1][: stop - self.offsets[last - 1]]
             pieces[0] = pieces[0][start - self.offsets[first] :]
             np.concatenate(pieces, out=out)

@@ -32,7 +32,7 @@ def l2_norm(layout: Layout, update: Weights) -> tuple[float, float]:
     squares = _sum_of_squares(layout, update, 1.0)
     if 1e-200 < squares < 1e300:
         return 1.0, math.sqrt(squares)
-    layout.check(update)
+    layout.check_finite(update)
     largest = max(float(np.abs(_block(layout, update, start)).max()) for start in range(0, layout.size, _BLOCK))
     return (largest, math.sqrt(_sum_of_squares(layout, update, largest))) if largest else (1.0, 0.0)
 
