@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from secureagg.checks import as_whole
 from secureagg.dp.clipping import clip_factor
+from secureagg.errors import ParameterError
 from secureagg.events import Event, Observer
 from secureagg.he.deal import BoxContext, Dealer, seal
 from secureagg.he.encrypt import Encryptor, OneTimeKey
 from secureagg.identity import Identity
-from secureagg.layout import Weights
+from secureagg.layout import Layout, Weights, join_small
 from secureagg.messages import Header
 from secureagg.ring import workers
 from secureagg.ring.xof import SecretStream
@@ -75,8 +76,12 @@ def contribute(
     client_id = session.client_id(identity.public)
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
     plan.layout.check_shapes(update)
-    update = [tensor.reshape(-1) for tensor in update]  # views, once, however many pieces are gathered from them
-    clip = clip_factor(plan.layout, update, plan.l2_clip)
+    vector = join_small(update)
+    try:
+        clip = clip_factor(Layout.of(vector), vector, plan.l2_clip)
+    except ParameterError:
+        plan.layout.check_finite(update)  # names the tensor as the caller knows it
+        raise
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()
     identity.claim(session.roster.digest(), session.round_number)
@@ -89,7 +94,7 @@ def contribute(
             out.write(data)
 
     key = OneTimeKey.generate(plan.packing)
-    frames = _encrypt(session, key, update, clip, weight, rounding_rng, write, observe)
+    frames = _encrypt(session, key, vector, clip, weight, rounding_rng, write, observe)
     ephemeral = X25519PrivateKey.generate()
     dealer = Dealer(plan.sharing, key.coefficients)
     boxes = [_box(session, dealer, ephemeral, client_id, member_id) for member_id in range(plan.committee.size)]
@@ -129,7 +134,7 @@ def _signed_header(
 def _encrypt(
     session: Session,
     key: OneTimeKey,
-    update: Weights,
+    vector: Weights,
     clip: float,
     weight: int,
     rounding_rng: np.random.Generator | None,
@@ -137,7 +142,7 @@ def _encrypt(
     observe: Observer | None,
 ) -> tuple[bytes, ...]:
     """Clip, weigh, quantise, pack and encrypt, frame by frame on all cores; return the frames' digests."""
-    plan, packing = session.plan, session.plan.packing
+    plan, packing, layout = session.plan, session.plan.packing, Layout.of(vector)
     encryptor = Encryptor(packing, session.sid, key)
     rounding = SecretStream(None if rounding_rng is None else rounding_rng.bytes(32)).reserve(packing.coordinates)
     digests = [b""] * len(packing.frames)
@@ -148,11 +153,11 @@ def _encrypt(
         nonlocal clamped, done
         frame = packing.frames[index]
         first, last = packing.frame_coordinates(frame)
-        end = min(last, plan.layout.size)
+        end = min(last, layout.size)
         words = np.empty(2 * -(-(end - first) // 4), dtype=np.uint64)  # whole blocks of the stream, two values a word
         rounding.fill(first // 2, words)
         values, beyond = plan.quantiser.quantise(
-            plan.layout.gather(update, first, end), clip, weight / plan.max_weight, words.view(np.uint32)
+            layout.gather(vector, first, end), clip, weight / plan.max_weight, words.view(np.uint32)
         )
         if last > end:
             values = np.append(values, weight)  # the coordinate after the last value

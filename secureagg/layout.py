@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from secureagg.errors import ParameterError
 from secureagg.wire import Reader, Writer
 
-__all__ = ["Assembly", "Layout", "Weights"]
+__all__ = ["Assembly", "Layout", "Weights", "join_small"]
 
 Weights = Sequence[NDArray[np.floating[Any]]]
 
@@ -38,6 +38,7 @@ _CODES = {"float16": 0, "float32": 1, "float64": 2}
 _DTYPES = {code: name for name, code in _CODES.items()}
 _MAX_DIMENSIONS = 32  # numpy's own limit before 2.0
 _MAX_SPAN = 2**59  # times 8 bytes still fits an index
+_SMALL = 1 << 13
 _CHECK_BLOCK = 1 << 20  # coordinates looked at in one go; bounds the temporary memory of a check
 
 
@@ -200,9 +201,8 @@ class Assembly:
             start, stop = layout.offsets[first], layout.offsets[first + count]
             flat: NDArray[np.floating[Any]] = np.empty(stop - start, dtype)
             self._runs.append((start, flat))
-            for index in range(first, first + count):
-                piece = flat[layout.offsets[index] - start : layout.offsets[index + 1] - start]
-                self.tensors.append(piece.reshape(layout.shapes[index]))
+            places = zip(layout.shapes[first : first + count], layout.offsets[first : first + count], strict=True)
+            self.tensors += [np.ndarray(shape, flat.dtype, flat, (at - start) * flat.itemsize) for shape, at in places]
             first += count
 
     def write(self, values: NDArray[np.float64], start: int) -> None:
@@ -223,6 +223,20 @@ class Assembly:
                 raise ParameterError(
                     f"tensor {index}: a value does not fit {self._layout.dtypes[index]}; use a wider dtype"
                 )
+
+
+def join_small(weights: Weights) -> list[NDArray[np.floating[Any]]]:
+    """Return the same coordinates in the same order as 1-D arrays, few even if the tensors are many.
+
+    Runs of tensors below 2^13 coordinates are copied into one array each; larger ones stay views, so that the copies
+    never hold more than 64 KB a tensor.
+    """
+    flat = [tensor.reshape(-1) for tensor in weights]
+    joined: list[NDArray[np.floating[Any]]] = []
+    for (small, _), run in groupby(flat, key=lambda tensor: (tensor.size < _SMALL, tensor.dtype)):
+        tensors = list(run)
+        joined += [np.concatenate(tensors)] if small and len(tensors) > 1 else tensors
+    return joined
 
 
 def _all_finite(tensor: NDArray[np.floating[Any]]) -> bool:

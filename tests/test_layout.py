@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError, ParameterError
-from secureagg.layout import Assembly, Layout
+from secureagg.layout import Assembly, Layout, join_small
 
 Tensor = NDArray[np.floating[Any]]
 
@@ -166,3 +168,17 @@ def test_shapes_and_dtypes_come_in_pairs() -> None:
 def test_a_shape_numpy_could_not_hold_is_refused_even_if_it_is_empty() -> None:
     with pytest.raises(ParameterError, match="tensor 0 has an impossible shape"):
         Layout(((2**63, 0), (3,)), ("float32", "float32"))
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 5, 8191, 8192, 9000]), min_size=1, max_size=12), st.randoms(use_true_random=False)
+)
+def test_small_tensors_are_joined_in_order_and_large_ones_not_copied(sizes: list[int], random: Random) -> None:
+    tensors = [np.full(size, i, dtype=random.choice([np.float32, np.float64])) for i, size in enumerate(sizes)]
+    joined = join_small(tensors)
+    assert np.array_equal(np.concatenate(joined), np.concatenate(tensors))
+    for tensor in tensors:
+        assert tensor.size < 8192 or any(np.shares_memory(tensor, each) for each in joined)
+    kinds = [(tensor.size < 8192, tensor.dtype) for tensor in tensors]
+    runs = 1 + sum(a != b or not a[0] for a, b in pairwise(kinds))
+    assert len(joined) == runs
