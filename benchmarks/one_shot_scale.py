@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +45,20 @@ def peak_rss() -> int:
 
 def federation(
     folder: Path, clients: int, values: int
-) -> tuple[sa.Session, list[sa.Identity], list[sa.CommitteeMember]]:
+) -> tuple[sa.Session, Iterator[sa.Identity], list[sa.CommitteeMember]]:
     """Return a session whose parties are the same in every process that is given this folder."""
-    seeds = folder / "seeds"
+    seeds, public = folder / "seeds", folder / "public"
     if not seeds.exists():
-        seeds.write_bytes(b"".join(sa.Identity.generate().to_seed() for _ in range(clients + MEMBERS)))
-    blob = seeds.read_bytes()
-    parties = [sa.Identity(blob[32 * i : 32 * i + 32]) for i in range(clients + MEMBERS)]
-    members = [sa.CommitteeMember(p, journal=folder / f"member-{i}") for i, p in enumerate(parties[clients:])]
+        everyone = [sa.Identity.generate() for _ in range(clients + MEMBERS)]
+        seeds.write_bytes(b"".join(each.to_seed() for each in everyone))
+        public.write_bytes(b"".join(each.public for each in everyone))
+    keys, publics = seeds.read_bytes(), public.read_bytes()
+    # Identities are made only when asked for: the server has none.
+    parties = (sa.Identity(keys[32 * i : 32 * i + 32]) for i in range(clients))
+    members = [
+        sa.CommitteeMember(sa.Identity(keys[32 * (clients + i) :][:32]), journal=folder / f"member-{i}")
+        for i in range(MEMBERS)
+    ]
     model = update(folder, values)
     plan = sa.RoundPlan(
         layout=sa.Layout.of(model),
@@ -63,9 +69,9 @@ def federation(
         committee=sa.Committee(MEMBERS),
         parameters="N2048_Q52",
     )
-    roster = sa.Roster([p.public for p in parties[:clients]], [m.public for m in members])
+    roster = sa.Roster([publics[64 * i : 64 * i + 64] for i in range(clients)], [m.public for m in members])
     prekeys = [member.prekey(1) for member in members]
-    return sa.Session(plan, roster, prekeys=prekeys, round_number=1, model=model), parties[:clients], members
+    return sa.Session(plan, roster, prekeys=prekeys, round_number=1, model=model), parties, members
 
 
 def update(folder: Path, values: int) -> list[np.ndarray]:
@@ -180,7 +186,7 @@ def main() -> None:
         ("peak memory beyond the update at 10^8 values, bytes", large["rss"] - 4 * SIZES[-1], LARGEST_RSS),
         ("time of 10^8 values to 10^6", large["seconds"] / small["seconds"], LARGEST_TIME_RATIO),
         ("server memory a client, bytes", growth, LARGEST_CLIENT_BYTES),
-        ("time a client, 1000 to 10 clients", many["seconds"] / few["seconds"] / 100, 1.2),
+        ("time a client, 1000 to 100 clients", many["seconds"] / counts[CLIENTS[1]]["seconds"] / 10, 1.2),
     ]
     verdicts = [f"{c}: {v:.4g}; target ≤ {t:.4g}: {'met' if v <= t else 'MISSED'}" for c, v, t in checks]
     print("\n".join(f"{name}: {value}" for name, value in source.items()), "\n")
