@@ -6,11 +6,11 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["provenance", "table", "write"]
+__all__ = ["provenance", "table", "write", "write_picture"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -40,15 +40,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write(name: str, figures: dict[str, object]) -> str:
     """Write benchmarks/results/<name>.json if nothing but results has changed since the commit; say what was done."""
+    text = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+    return _kept(f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_picture(name: str, draw: Callable[[Path], object]) -> str:
+    """Let `draw` write benchmarks/results/<name>.svg, by the same rule."""
+    return _kept(f"{name}.svg", draw)
+
+
+def _kept(name: str, save: Callable[[Path], object]) -> str:
     if not _git("rev-parse", "HEAD"):
         return "not written: there is no commit to attribute the figures to"
     changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
     if changed:
         return f"not written: {len(changed.splitlines())} uncommitted changes; results come from a clean tree only"
     _RESULTS.mkdir(exist_ok=True)
-    path = _RESULTS / f"{name}.json"
-    path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return f"written: {path.relative_to(_ROOT)}"
+    save(_RESULTS / name)
+    return f"written: {(_RESULTS / name).relative_to(_ROOT)}"
 
 
 def _git(*arguments: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_core.errors import FederationError, NoContributionsError, ParameterError, Refused
-from fl_core.stopwatch import Stopwatch
+from fl_core.errors import FederationError, ParameterError, Refused
+from fl_core.register import Register
 
 __all__ = ["Aggregate", "Aggregation", "Beside", "PlainMean", "Round", "Weights"]
 
@@ -78,18 +78,13 @@ class PlainRound:
     """A `Round` of `PlainMean`."""
 
     def __init__(self, round_number: int, model: Weights, cohort: Sequence[int]) -> None:
-        self._round_number = round_number
         self._model = [np.empty_like(layer) for layer in model]
-        self._cohort = frozenset(cohort)
         self._sums = [np.zeros(layer.shape, np.float64) for layer in model]
         self._total_weight = 0.0
-        self._admitted: set[int] = set()
-        self._refused: dict[int, str] = {}
-        self._bytes_up: dict[int, int] = {}
-        self._watch = Stopwatch("contribute", "admit", "finish")
+        self._register = Register(round_number, cohort)
 
     def contribute(self, client: int, update: Weights, weight: float) -> bytes:
-        with self._watch.stage("contribute"):
+        with self._register.contributing():
             for index, layer in enumerate(update):
                 if layer.dtype.char not in _DTYPES:
                     raise Refused(client, f"layer {index}: dtype {layer.dtype} is not float16, 32 or 64")
@@ -97,32 +92,19 @@ class PlainRound:
             return header + b"".join(layer.astype(_wire(layer.dtype)).tobytes() for layer in update)
 
     def admit(self, client: int, payload: bytes) -> None:
-        with self._watch.stage("admit"):
-            self._bytes_up[client] = self._bytes_up.get(client, 0) + len(payload)
-            try:
-                self._add(client, payload)
-            except Refused as refusal:
-                if client not in self._admitted:
-                    self._refused[client] = refusal.reason
-                raise
-            self._admitted.add(client)
-            self._refused.pop(client, None)
+        with self._register.admitting(client, payload):
+            self._add(client, payload)
 
     def finish(self) -> Aggregate:
-        with self._watch.stage("finish"):
-            if not self._admitted:
-                raise NoContributionsError(self._round_number, len(self._refused))
+        with self._register.finishing():
             mean = [
                 (total / self._total_weight).astype(layer.dtype)
                 for total, layer in zip(self._sums, self._model, strict=True)
             ]
-        return Aggregate(mean, tuple(sorted(self._admitted)), self._refused, self._bytes_up, dict(self._watch.seconds))
+        register = self._register
+        return Aggregate(mean, tuple(sorted(register.admitted)), register.refused, register.bytes_up, register.seconds)
 
     def _add(self, client: int, payload: bytes) -> None:
-        if client not in self._cohort:
-            raise Refused(client, "not in this round's cohort")
-        if client in self._admitted:
-            raise Refused(client, "already admitted in this round")
         weight, update = _decode(client, payload, self._model)
         total_weight = self._total_weight + weight
         if not (weight > 0 and math.isfinite(total_weight)):

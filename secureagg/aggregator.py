@@ -5,40 +5,30 @@ Who sees plaintext: nobody before `open`, and then only the sum over the clients
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from random import SystemRandom
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secureagg.errors import (
-    EncodingError,
-    FaultyClientError,
-    FaultyMemberError,
-    ParameterError,
-    QuorumError,
-    UnattributedFault,
-)
+from secureagg.answers import agreeing, clients_left_out, enough_to_blame, share_sums
+from secureagg.errors import EncodingError, FaultyClientError, ParameterError, QuorumError, UnattributedFault
 from secureagg.he.reconstruct import Decoder
-from secureagg.he.sharing import Sharing, evaluate_from, key_sum, unpack_elements
-from secureagg.he.total import Total, unpack_frame
+from secureagg.he.sharing import key_sum
+from secureagg.he.total import Total
+from secureagg.ids import ClientIds
 from secureagg.layout import Assembly
-from secureagg.messages import CHECK, REVEAL, ContributionView, Header, Request, RevealAnswer, ShareCheck
+from secureagg.messages import CHECK, REVEAL, ContributionView, Request
 from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.spool import open_spool
 from secureagg.tally import tally
+from secureagg.verification import verify_contribution
 
 __all__ = ["Aggregator", "Result"]
-
-MAX_SUBSETS = 10_000  # combinations of members tried exhaustively, for complaints and for disagreeing answers
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class Result:
 
     mean: list[NDArray[np.floating[Any]]] = field(repr=False)
     total_weight: int
-    clients: tuple[int, ...]
+    clients: ClientIds
     tally: bytes | None = field(repr=False)
     refused: Mapping[int, str]
     faults: Mapping[int, str]
@@ -64,7 +54,7 @@ class Aggregator:
     """One round's aggregator. `spool` is a directory for the contributions, or None to keep what is needed in memory.
 
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
-    the last admission ended), and `open` publishes a tally.
+    the last admission ended), and `open` publishes a tally, which it leaves there too.
 
     Guarantees: a call that raises leaves the sum, the set of clients and the spool as they were. Several threads may
     admit at once.
@@ -84,9 +74,9 @@ class Aggregator:
             self._restore(client_id, self._spool.view(client_id))
 
     @property
-    def clients(self) -> tuple[int, ...]:
+    def clients(self) -> ClientIds:
         """Ids of the clients in the sum, ascending."""
-        return tuple(int(client_id) for client_id in np.flatnonzero(self._admitted))
+        return ClientIds.where(self._admitted)
 
     def admit(self, payload: bytes | BinaryIO) -> int:
         """Verify a contribution and add it to the sum; return its client's id.
@@ -97,7 +87,7 @@ class Aggregator:
         """
         self._require_admitting()
         with self._spool.stage(bytes(payload) if isinstance(payload, bytearray | memoryview) else payload) as staged:
-            client_id = self._verify(staged.view)
+            client_id = verify_contribution(self._session, staged.view).client_id
             with self._lock:
                 self._require_admitting()
                 if self._admitted[client_id]:
@@ -113,33 +103,12 @@ class Aggregator:
     def _restore(self, client_id: int, view: ContributionView) -> None:
         """Count a contribution that the spool held before this aggregator was made."""
         try:
-            found = self._verify(view)
+            found = verify_contribution(self._session, view).client_id
         except (EncodingError, FaultyClientError) as error:
             raise ParameterError(f"the spool's file of client {client_id} is damaged ({error}); remove it") from error
         if found != client_id:
             raise ParameterError(f"the spool's file of client {client_id} is of client {found}; remove it")
         self._count(client_id, view)
-
-    def _verify(self, view: ContributionView) -> int:
-        """Check all a contribution says against its signature; nothing has been counted yet."""
-        header = Header.from_bytes(view.header(), self._session)
-        plan = self._session.plan
-        if header.client_id >= plan.clients:
-            raise EncodingError(f"contribution: client {header.client_id} is not on the roster of {plan.clients}")
-        try:
-            header.dealing().verify(self._session)
-            for member_id in range(plan.committee.size):
-                _require_digest(view.box(member_id), header.boxes[member_id], f"box {member_id}")
-
-            def verify_frame(index: int) -> None:
-                frame = view.frame(index)
-                _require_digest(frame, header.frames[index], f"frame {index}")
-                unpack_frame(plan.packing, index, frame)
-
-            self._each_frame(verify_frame)
-        except EncodingError as error:
-            raise FaultyClientError(header.client_id, str(error)) from error
-        return header.client_id
 
     def _count(self, client_id: int, view: ContributionView) -> None:
         self._each_frame(lambda index: self._total.add(index, view.frame(index)))
@@ -165,7 +134,10 @@ class Aggregator:
         with self._lock:
             self._require_quorum(self.clients)
             self._spool.fix()
-        return Request(self._session, CHECK, self.clients, self._spool.view)
+        return self._asking(CHECK, self.clients)
+
+    def _asking(self, kind: int, clients: ClientIds) -> Request:
+        return Request(self._session, kind, clients, self._spool.view)
 
     def close(self, reports: Iterable[bytes] | None = None) -> Request:
         """Fix the set of clients and return the request that committee members answer.
@@ -181,14 +153,25 @@ class Aggregator:
     def _close(self, reports: Sequence[bytes] | None) -> Request:
         if self._request is not None:
             raise ParameterError("the round is closed already")
-        refused = self._complaints(reports)
-        remaining = [client_id for client_id in self.clients if client_id not in refused]
-        self._require_quorum(remaining, refused)
+        refused, faults = self._left_out(reports)
+        remaining = self._admitted.copy()
+        remaining[list(refused)] = False
+        self._require_quorum(ClientIds.where(remaining), refused)
         self._spool.fix()
         self._leave_out(sorted(refused))
-        self._refused = refused
-        self._request = Request(self._session, REVEAL, remaining, self._spool.view)
+        self._refused, self._faults = refused, faults
+        self._request = self._asking(REVEAL, self.clients)
         return self._request
+
+    def _left_out(self, reports: Sequence[bytes] | None) -> tuple[dict[int, str], dict[int, str]]:
+        """Return the clients to leave out, and the members whose reports are wrong, each with the reason."""
+        if self._session.plan.committee.mode == "optimistic":
+            if reports is not None:
+                raise ParameterError("the plan's committee is optimistic: close() takes no reports")
+            return {}, {}
+        if reports is None:
+            raise ParameterError("the plan's committee is robust: give close() the members' share checks")
+        return clients_left_out(self._session, self._asking(CHECK, self.clients), reports)
 
     def _leave_out(self, clients: Sequence[int]) -> None:
         """Take all of these clients out of the sum, or none."""
@@ -219,149 +202,27 @@ class Aggregator:
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
-        sums, faults = self._share_sums(answers, self._request.digest())
-        members = self._agreeing(sums)
+        sums, faults = share_sums(self._session, self._request, answers, self._faults)
+        members = agreeing(self._session, sums, lambda keys: self._decoder(keys).fits(self._total))
         others = tuple(sorted(sums.keys() - members))
-        named = len(members) >= self._enough_to_blame
+        named = len(members) >= enough_to_blame(self._session.plan.committee)
         if named:
             faults |= dict.fromkeys(others, "its share sum is not on the polynomial that opens the sum")
         threshold = self._session.plan.sharing.threshold
         decoder = self._decoder(key_sum(self._session.plan.sharing, members[:threshold], sums))
         mean, total_weight = self._decode(decoder)
+        published = None
+        if self._publishes:
+            published = tally(self._session, self._request, self._total.frame, self._spool.view)
+            self._spool.publish(published)
         return Result(
             mean=mean,
             total_weight=total_weight,
             clients=self._request.clients,
-            tally=tally(self._session, self._request, self._total.frame, self._spool.view) if self._publishes else None,
+            tally=published,
             refused=dict(self._refused),
             faults=faults,
             disagreeing=() if named else others,
-        )
-
-    @property
-    def _enough_to_blame(self) -> int:
-        """t + c: among so many answers on one polynomial t are honest members', so it is the honest one.
-
-        With fewer, c corrupt members and a corrupt client who encrypts under another key than it deals can make a
-        polynomial of their own open the sum, and honest members look as if they lied.
-        """
-        committee = self._session.plan.committee
-        return committee.members_needed + committee.colluding
-
-    def _complaints(self, reports: Sequence[bytes] | None) -> dict[int, str]:
-        """Return the clients to leave out, with the reason: those the best t reporting members complain about."""
-        committee = self._session.plan.committee
-        if committee.mode == "optimistic":
-            if reports is not None:
-                raise ParameterError("the plan's committee is optimistic: close() takes no reports")
-            return {}
-        if reports is None:
-            raise ParameterError("the plan's committee is robust: give close() the members' share checks")
-        complaints = self._usable_reports(reports)
-        chosen = _fewest(complaints, committee.members_needed)
-        reasons = {}
-        for client_id in sorted(frozenset().union(*(complaints[member] for member in chosen))):
-            members = [member for member in sorted(complaints) if client_id in complaints[member]]
-            # More complaints than members assumed corrupt: an honest one is among them.
-            blame = "dealt bad shares" if len(members) > committee.colluding else "left out, in dispute"
-            reasons[client_id] = f"{blame}: members {members} complain"
-        return reasons
-
-    def _usable_reports(self, reports: Sequence[bytes]) -> dict[int, frozenset[int]]:
-        """Return each member's complaints; reports that cannot be used are left aside, as long as t can."""
-        request = Request(self._session, CHECK, self.clients, self._spool.view).digest()
-        complaints: dict[int, frozenset[int]] = {}
-        notes: list[str] = []
-        for encoded in reports:
-            try:
-                report = ShareCheck.from_bytes(encoded, self._session)
-            except EncodingError as error:
-                notes.append(str(error))
-                continue
-            member, listed = report.member_id, frozenset(report.complaints)
-            if report.request != request:  # perhaps a replay: nobody's fault
-                notes.append(f"a share check of member {member} is about another set of clients")
-            elif not listed <= set(self.clients):
-                self._faults[member] = "it complains about a client that was not to be checked"
-            elif complaints.setdefault(member, listed) != listed:
-                self._faults[member] = "it signed two different share checks"
-        for member in self._faults:
-            complaints.pop(member, None)
-        self._require_enough(len(complaints), "share checks", self._faults, notes)
-        return complaints
-
-    def _require_enough(self, usable: int, what: str, faults: Mapping[int, str], notes: Sequence[str]) -> None:
-        """Raise FaultyMemberError if wrong answers are why fewer than t can be used, QuorumError if others are."""
-        needed = self._session.plan.committee.members_needed
-        if usable >= needed:
-            return
-        reason = "; ".join([f"{usable} of {needed} needed {what} can be used", *notes])
-        if faults and usable + len(faults) >= needed:
-            raise FaultyMemberError(min(faults), f"{faults[min(faults)]}; {reason}")
-        raise QuorumError(f"{reason}; if no more come, start a round with a new number")
-
-    def _share_sums(
-        self, answers: Iterable[bytes], request: bytes
-    ) -> tuple[dict[int, NDArray[np.int64]], dict[int, str]]:
-        """Return each member's share sum, and what is wrong with the answers that cannot be used."""
-        session = self._session
-        sums: dict[int, NDArray[np.int64]] = {}
-        faults = dict(self._faults)
-        notes: list[str] = []
-        for encoded in answers:
-            try:
-                answer = RevealAnswer.from_bytes(encoded, session)
-            except EncodingError as error:
-                notes.append(str(error))
-                continue
-            member = answer.member_id
-            if answer.request != request:
-                notes.append(f"an answer of member {member} is about another set of clients")  # perhaps a replay
-            elif answer.complaints:
-                notes.append(f"member {member} complains about clients {list(answer.complaints)}")
-            else:
-                try:
-                    shares = unpack_elements(session.plan.sharing, answer.sums, session.plan.sharing.secrets)
-                except EncodingError as error:
-                    faults[member] = str(error)
-                    continue
-                if member in sums and not np.array_equal(sums[member], shares):
-                    faults[member] = "it signed two different share sums"
-                sums[member] = shares
-        for member in faults:
-            sums.pop(member, None)
-        self._require_enough(len(sums), "answers", faults, notes)
-        return sums, faults
-
-    def _agreeing(self, sums: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
-        """Return the members whose share sums lie on the polynomial that opens the sum, `threshold` or more.
-
-        All on one polynomial: nothing to search. Otherwise t-subsets are tried, and the residual tells which is right.
-        Unless so many agree that theirs is the honest polynomial, that no other key sum opens the sum too is checked.
-        """
-        sharing = self._session.plan.sharing
-        members = sorted(sums)
-        if len(everyone := _on_polynomial(sharing, members[: sharing.threshold], sums)) == len(members):
-            return everyone
-        found: tuple[int, ...] = ()
-        opened: NDArray[np.int64] | None = None
-        for subset in _subsets(members, sharing.threshold):
-            if set(subset) <= set(found):
-                continue
-            keys = key_sum(sharing, subset, sums)
-            same = opened is not None and np.array_equal(keys, opened)
-            if not same and not self._decoder(keys).fits(self._total):
-                continue
-            if opened is not None and not same:
-                raise UnattributedFault("two different key sums open the sum; nothing was decoded")
-            opened, found = keys, max(found, _on_polynomial(sharing, subset, sums), key=len)
-            if len(found) >= self._enough_to_blame:
-                break
-        if found:
-            return found
-        raise UnattributedFault(
-            f"the answers of members {members} do not lie on one polynomial, and no {sharing.threshold} of them open "
-            "the sum within the plan's noise bound; nothing was decoded"
         )
 
     def _decoder(self, keys: NDArray[np.int64]) -> Decoder:
@@ -374,70 +235,36 @@ class Aggregator:
         assert self._request is not None
         count = len(self._request.clients)
         total_weight = int(decoder.values(self._total, len(plan.packing.frames) - 1)[-1])
-        if not count <= total_weight <= count * plan.max_weight:
+        least, most = plan.weight_limits(count)
+        if not least <= total_weight <= most:
             raise UnattributedFault(
-                f"the sum of the weights is outside [{count}, {count * plan.max_weight}]; a client lied about its "
-                "weight, and without proofs it cannot be named. Nothing was decoded"
+                f"the sum of the weights is outside [{least}, {most}]; a client lied about its weight, and without "
+                "proofs it cannot be named. Nothing was decoded"
             )
+        if plan.proofs and plan.max_weight == 1:
+            total_weight = count  # proven of each client; errors may have steered what was decoded
         factor = plan.max_weight / (plan.quantiser.scale * total_weight)
         assembly = Assembly(plan.layout)
-        limit = count * plan.value_limit
+        limit = plan.coordinate_limit(count)
 
         def decode_frame(index: int) -> None:
             values = decoder.values(self._total, index)
             first, _ = plan.packing.frame_coordinates(plan.packing.frames[index])
             values = values[: plan.layout.size - first]
             if values.size and max(int(values.max()), -int(values.min())) > limit:
-                raise UnattributedFault("a coordinate of the sum is beyond clients · C; nothing was decoded")
+                raise UnattributedFault(f"a coordinate of the sum is beyond {limit}; nothing was decoded")
             assembly.write(values * factor, first)
 
-        self._each_frame(decode_frame)
-        return assembly.tensors, total_weight
+        frames = len(plan.packing.frames)
+        tensors: list[NDArray[np.floating[Any]]] = []
 
+        def work(start: int, stop: int) -> None:
+            for index in range(start, stop):
+                if index < frames:
+                    decode_frame(index)
+                else:  # views of what is decoded: a piece of work of its own, for the thread that is done first
+                    tensors.extend(assembly.tensors())
 
-def _on_polynomial(sharing: Sharing, base: Sequence[int], sums: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
-    """Return the members whose sums lie on the polynomial through those of `base`, which come first."""
-    rest = [
-        member
-        for member in sorted(sums)
-        if member not in base and np.array_equal(evaluate_from(sharing, base, sums, member + 1), sums[member])
-    ]
-    return (*base, *rest)
-
-
-def _subsets(members: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]]:
-    """Yield sets of `threshold` members: all there are, or if they are too many MAX_SUBSETS drawn at random.
-
-    In order, the first ten thousand of many would all hold the same few members, one of whom may lie; of e liars among
-    k, a draw meets none with probability about (1 − t/k)^e.
-    """
-    if math.comb(len(members), threshold) <= MAX_SUBSETS:
-        yield from itertools.combinations(members, threshold)
-        return
-    random = SystemRandom()
-    for _ in range(MAX_SUBSETS):
-        yield tuple(sorted(random.sample(members, threshold)))
-
-
-def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int) -> tuple[int, ...]:
-    """Return `threshold` members with the fewest clients complained about between them.
-
-    Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest.
-    """
-    members = sorted(complaints)
-    if math.comb(len(members), threshold) <= MAX_SUBSETS:
-        subsets = itertools.combinations(members, threshold)
-        return min(subsets, key=lambda subset: len(frozenset().union(*(complaints[m] for m in subset))))
-    chosen: list[int] = []
-    refused: frozenset[int] = frozenset()
-    while len(chosen) < threshold:
-        left = (member for member in members if member not in chosen)
-        member = min(left, key=lambda candidate: len(refused | complaints[candidate]))
-        chosen.append(member)
-        refused |= complaints[member]
-    return tuple(chosen)
-
-
-def _require_digest(part: bytes | memoryview, expected: bytes, what: str) -> None:
-    if hashlib.sha256(part).digest() != expected:
-        raise EncodingError(f"{what} is not the one that was signed")
+        workers.run(work, frames + 1)
+        decoder.verify_residuals()
+        return tensors, total_weight

@@ -153,11 +153,11 @@ class CommitteeMember:
                 if shares is None:
                     complaints.append(dealing.client_id)
                 else:
-                    np.add(sums, shares, out=sums)
+                    sharing.add(sums, shares)
                 yield dealing
 
         digest = request_digest(session.sid, accept())
-        return digest, tuple(complaints), pack_elements(sharing, sums % sharing.modulus)
+        return digest, tuple(complaints), pack_elements(sharing, sums)
 
     def _shares(
         self, session: Session, prekey: X25519PrivateKey, member_id: int, dealing: Dealing, box: bytes

@@ -2,7 +2,7 @@
 
 | message | from → to | says |
 |---|---|---|
-| Contribution | client → aggregator | header, ciphertext frames, one sealed box a member |
+| Contribution | client → aggregator | header, ciphertext frames, one sealed box a member, the proof |
 | Request | aggregator → member | the dealings (headers less ciphertext) of a set of clients, with the member's boxes |
 | ShareCheck | member → aggregator | whom this member complains about (robust mode) |
 | RevealAnswer | member → aggregator | the sum of its shares over the requested set, or its complaints |
@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import BinaryIO
 
 from secureagg.errors import EncodingError, ParameterError
+from secureagg.ids import ClientIds
 from secureagg.plan import DIGEST_BYTES, RoundPlan
 from secureagg.roster import SIGNATURE_BYTES, Label
 from secureagg.session import Session
@@ -64,7 +65,8 @@ class Dealing:
     """What a member needs of a contribution to verify its own box alone: all that is signed, ciphertext by digest.
 
     ciphertext: digest of the frame digests; ephemeral: the contribution's X25519 key; boxes: digest of each
-    member's box; check: the packed share-check polynomials T (he/sharing.py).
+    member's box; check: the packed share-check polynomials T (he/sharing.py). With proofs: commitment, the root of
+    what the client committed to before it knew the challenge; proof, the proof's digest; both empty without.
     """
 
     client_id: int
@@ -73,15 +75,17 @@ class Dealing:
     ciphertext: bytes
     boxes: tuple[bytes, ...]
     check: bytes
+    commitment: bytes = b""
+    proof: bytes = b""
 
     def challenge(self, sid: bytes) -> bytes:
         """Return what the share check's random combination is drawn from: all that is fixed before T is known."""
         writer = Writer().raw(sid).integer(self.client_id, 4).raw(self.ciphertext).raw(self.ephemeral)
-        return digest_of([writer.getvalue(), *self.boxes])
+        return digest_of([writer.getvalue(), *self.boxes, self.commitment])
 
     def message(self, sid: bytes) -> bytes:
         """Return what the client signs."""
-        return self.challenge(sid) + self.check
+        return self.challenge(sid) + self.check + self.proof
 
     def digest(self, sid: bytes) -> bytes:
         """Return the digest that names this contribution in requests, answers and the tally."""
@@ -98,11 +102,12 @@ class Dealing:
         writer.integer(self.client_id, 4).raw(self.signature).raw(self.ephemeral).raw(self.ciphertext)
         for box in self.boxes:
             writer.raw(box)
-        writer.raw(self.check)
+        writer.raw(self.check).raw(self.commitment).raw(self.proof)
 
     @classmethod
     def read(cls, reader: Reader, plan: RoundPlan) -> Dealing:
         """Read `write`."""
+        proof = DIGEST_BYTES if plan.proofs else 0
         return cls(
             client_id=reader.integer(4),
             signature=bytes(reader.raw(SIGNATURE_BYTES)),
@@ -110,17 +115,23 @@ class Dealing:
             ciphertext=bytes(reader.raw(DIGEST_BYTES)),
             boxes=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in range(plan.committee.size)),
             check=bytes(reader.raw(plan.sharing.check_bytes)),
+            commitment=bytes(reader.raw(proof)),
+            proof=bytes(reader.raw(proof)),
         )
 
     @staticmethod
     def encoded_bytes(plan: RoundPlan) -> int:
         """Return the length of `write`."""
-        return 4 + SIGNATURE_BYTES + 32 + DIGEST_BYTES * (1 + plan.committee.size) + plan.sharing.check_bytes
+        digests = 1 + plan.committee.size + (2 if plan.proofs else 0)
+        return 4 + SIGNATURE_BYTES + 32 + DIGEST_BYTES * digests + plan.sharing.check_bytes
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first `plan.header_bytes` of a contribution. Frames and boxes follow, and nothing else."""
+    """The first `plan.header_bytes` of a contribution. Frames, boxes and, with proofs, the proof follow, nothing else.
+
+    The last two fields as in `Dealing`.
+    """
 
     client_id: int
     signature: bytes
@@ -128,10 +139,21 @@ class Header:
     frames: tuple[bytes, ...]
     boxes: tuple[bytes, ...]
     check: bytes
+    commitment: bytes = b""
+    proof: bytes = b""
 
     def dealing(self) -> Dealing:
         """Return what members see of it."""
-        return Dealing(self.client_id, self.signature, self.ephemeral, digest_of(self.frames), self.boxes, self.check)
+        return Dealing(
+            client_id=self.client_id,
+            signature=self.signature,
+            ephemeral=self.ephemeral,
+            ciphertext=digest_of(self.frames),
+            boxes=self.boxes,
+            check=self.check,
+            commitment=self.commitment,
+            proof=self.proof,
+        )
 
     def to_bytes(self, sid: bytes) -> bytes:
         """Encode."""
@@ -139,7 +161,7 @@ class Header:
         writer.raw(self.signature).raw(self.ephemeral)
         for digest in (*self.frames, *self.boxes):
             writer.raw(digest)
-        return writer.raw(self.check).getvalue()
+        return writer.raw(self.check).raw(self.commitment).raw(self.proof).getvalue()
 
     @classmethod
     def from_bytes(cls, encoded: bytes | memoryview, session: Session) -> Header:
@@ -148,6 +170,7 @@ class Header:
         reader.magic(CONTRIBUTION_MAGIC, VERSION)
         _same_session(reader, session)
         plan = session.plan
+        proof = DIGEST_BYTES if plan.proofs else 0
         header = cls(
             client_id=reader.integer(4),
             signature=bytes(reader.raw(SIGNATURE_BYTES)),
@@ -155,6 +178,8 @@ class Header:
             frames=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in plan.packing.frames),
             boxes=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in range(plan.committee.size)),
             check=bytes(reader.raw(plan.sharing.check_bytes)),
+            commitment=bytes(reader.raw(proof)),
+            proof=bytes(reader.raw(proof)),
         )
         reader.end()
         return header
@@ -338,6 +363,10 @@ class ContributionView:
         boxes = self._plan.header_bytes + self._plan.packing.ciphertext_bytes
         return self._read(boxes + member_id * self._plan.box_bytes, self._plan.box_bytes)
 
+    def proof(self) -> bytes | memoryview:
+        """Return the proof; empty without proofs."""
+        return self._read(self._plan.bytes_per_client - self._plan.proof_bytes, self._plan.proof_bytes)
+
 
 class Request:
     """What the aggregator asks of members about a set of clients; written entry by entry, never held whole.
@@ -347,11 +376,11 @@ class Request:
     """
 
     def __init__(
-        self, session: Session, kind: int, clients: Sequence[int], view: Callable[[int], ContributionView]
+        self, session: Session, kind: int, clients: Iterable[int], view: Callable[[int], ContributionView]
     ) -> None:
         self._session = session
         self._kind = kind
-        self.clients = tuple(sorted(clients))
+        self.clients = clients if isinstance(clients, ClientIds) else ClientIds(clients)
         self._view = view
 
     def write(self, target: BinaryIO, member_id: int = EVERY_MEMBER) -> None:

@@ -18,13 +18,14 @@ from secureagg.checks import as_whole
 from secureagg.errors import EncodingError, FaultyMemberError, ParameterError
 from secureagg.layout import Layout, Weights
 from secureagg.plan import RoundPlan
-from secureagg.roster import SIGNATURE_BYTES, Label, PublicIdentity, Roster
+from secureagg.roster import SIGNATURE_BYTES, Identities, Label, PublicIdentity, Roster
 from secureagg.wire import Reader, Writer
 
 __all__ = ["Prekey", "Session", "model_digest"]
 
 _LABEL = b"secureagg v1 session"
 _PREKEY_MAGIC = b"SApk"
+_RECORD_MAGIC = b"SAse"
 _VERSION = 1
 MAX_ROUND = 2**63 - 1
 
@@ -81,6 +82,11 @@ class Session:
     def __init__(
         self, plan: RoundPlan, roster: Roster, *, prekeys: Sequence[bytes], round_number: int, model: Weights
     ) -> None:
+        self._agree(plan, roster, prekeys, round_number, model_digest(plan.layout, model))
+
+    def _agree(
+        self, plan: RoundPlan, roster: Roster, prekeys: Sequence[bytes], round_number: int, digest: bytes
+    ) -> None:
         if len(roster.clients) != plan.clients or len(roster.committee) != plan.committee.size:
             raise ParameterError(
                 f"the roster has {len(roster.clients)} clients and {len(roster.committee)} committee members, "
@@ -90,7 +96,7 @@ class Session:
         self.roster = roster
         self.round_number = as_whole("round_number", round_number, 0, MAX_ROUND)
         self.prekeys = _checked_prekeys(roster, prekeys, self.round_number)
-        self.model_digest = model_digest(plan.layout, model)
+        self.model_digest = digest
         self.sid = self._session_id()
 
     def _session_id(self) -> bytes:
@@ -98,6 +104,38 @@ class Session:
         for prekey in self.prekeys:
             writer.blob(prekey.to_bytes())
         return hashlib.sha256(writer.integer(self.round_number, 8).raw(self.model_digest).getvalue()).digest()
+
+    def to_bytes(self) -> bytes:
+        """Return the session's record, for auditors: magic, version, then what the session id is made of.
+
+        Plan, roster and each prekey as length-prefixed bytes, the round number (8), the model's digest (32).
+        """
+        writer = Writer().raw(_RECORD_MAGIC).integer(_VERSION, 1).blob(self.plan.to_bytes())
+        writer.blob(self.roster.to_bytes())
+        for prekey in self.prekeys:
+            writer.blob(prekey.to_bytes())
+        return writer.integer(self.round_number, 8).raw(self.model_digest).getvalue()
+
+    @classmethod
+    def from_bytes(cls, encoded: bytes, *, allow_insecure: bool = False) -> Session:
+        """Decode a record. Whoever takes part builds the session from what it has pinned instead.
+
+        Whether it is the round that was agreed on, only a comparison of `sid` with a pinned one tells.
+        Raises: EncodingError, also for a plan or roster that could not be; FaultyMemberError as the constructor.
+        """
+        reader = Reader(encoded, "session record")
+        reader.magic(_RECORD_MAGIC, _VERSION)
+        plan = RoundPlan.from_bytes(bytes(reader.blob()), allow_insecure=allow_insecure)
+        roster = Roster.from_bytes(reader.blob())
+        prekeys = [bytes(reader.blob()) for _ in range(plan.committee.size)]
+        round_number, digest = reader.integer(8), bytes(reader.raw(32))
+        reader.end()
+        session = cls.__new__(cls)
+        try:
+            session._agree(plan, roster, prekeys, round_number, digest)
+        except ParameterError as error:
+            raise reader.error(str(error)) from error
+        return session
 
     def client_id(self, public: bytes) -> int:
         """Return the id of the client with this public identity. Raises: ParameterError if it is not on the roster."""
@@ -153,8 +191,8 @@ def _usable(key: bytes) -> bool:
     return True
 
 
-def _position(identities: Sequence[PublicIdentity], public: bytes, role: str) -> int:
-    for position, identity in enumerate(identities):
-        if identity.encoded == public:
-            return position
-    raise ParameterError(f"this identity is not a {role} on the roster")
+def _position(identities: Identities, public: bytes, role: str) -> int:
+    position = identities.position(public)
+    if position is None:
+        raise ParameterError(f"this identity is not a {role} on the roster")
+    return position

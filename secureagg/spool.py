@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from secureagg.errors import EncodingError, ParameterError
+from secureagg.ids import ClientIds
 from secureagg.messages import ContributionView
 from secureagg.plan import RoundPlan
 from secureagg.session import Session
 
 __all__ = ["DirectorySpool", "MemorySpool", "Spool", "Staged", "open_spool"]
 
-_COPY_BYTES = 1 << 20
+_COPY_BYTES = 1 << 16
 
 
 class Staged:
@@ -47,8 +48,11 @@ class Spool(Protocol):
     def view(self, client_id: int) -> ContributionView:
         """Return the kept contribution of a client."""
 
-    def clients(self) -> list[int]:
-        """Return the ids of all kept contributions, ascending."""
+    def clients(self) -> ClientIds:
+        """Return the ids of all kept contributions."""
+
+    def publish(self, tally: bytes) -> None:
+        """Keep the round's tally beside its contributions, for those who check the round later."""
 
 
 class MemorySpool:
@@ -102,13 +106,16 @@ class MemorySpool:
 
         return ContributionView(self._plan, read)
 
-    def clients(self) -> list[int]:
-        """Return the ids of all kept contributions, ascending."""
-        return sorted(self._kept)
+    def clients(self) -> ClientIds:
+        """Return the ids of all kept contributions."""
+        return ClientIds(self._kept)
+
+    def publish(self, tally: bytes) -> None:
+        """Do nothing: what is in memory nobody checks later."""
 
 
 class DirectorySpool:
-    """Keeps whole contributions in a directory, one file a client, for one session.
+    """Keeps whole contributions in a directory, one file a client, beside the record of their session and the tally.
 
     Raises: ParameterError if the directory holds another session's contributions.
     """
@@ -122,11 +129,11 @@ class DirectorySpool:
             self._path.mkdir(parents=True, exist_ok=True)
             mark = self._path / "session"
             if not mark.exists():
-                _replace(mark, session.sid)
-            if mark.read_bytes() != session.sid:
+                _replace(mark, session.to_bytes())
+            if mark.read_bytes() != session.to_bytes():
                 raise ParameterError(f"the spool {self._path} belongs to another session; give each round its own")
-            for left_over in self._path.glob("*.partial"):
-                left_over.unlink()
+            for left_over in self._files(".partial"):
+                os.unlink(left_over)
             self.fixed = (self._path / "fixed").exists()
         except OSError as error:
             raise ParameterError(f"the spool {self._path} cannot be used: {error.strerror}") from error
@@ -153,6 +160,7 @@ class DirectorySpool:
 
                 yield Staged(ContributionView(self._plan, _file_reader(copy.fileno())), keep)
             finally:
+                _leave_cache(copy.fileno())
                 with suppress(FileNotFoundError):
                     os.unlink(name)
 
@@ -160,22 +168,38 @@ class DirectorySpool:
         """Return the stored contribution, read from its file part by part."""
 
         def read(offset: int, length: int) -> bytes:
-            with self._file(client_id).open("rb") as file:
-                return os.pread(file.fileno(), length, offset)
+            descriptor = os.open(self._file(client_id), os.O_RDONLY)
+            try:
+                return os.pread(descriptor, length, offset)
+            finally:
+                os.close(descriptor)
 
         return ContributionView(self._plan, read)
 
-    def clients(self) -> list[int]:
-        """Return the ids of all stored contributions, ascending. Raises: ParameterError for a file that is none."""
-        found = []
-        for file in self._path.glob("*.contribution"):
-            if not (file.stem.isascii() and file.stem.isdecimal() and int(file.stem) < self._plan.clients):
-                raise ParameterError(f"{file} is no contribution of a client on the roster; remove it")
-            found.append(int(file.stem))
-        return sorted(found)
+    def clients(self) -> ClientIds:
+        """Return the ids of all stored contributions. Raises: ParameterError for a file that is none."""
+        return ClientIds(self._stored())
 
-    def _file(self, client_id: int) -> Path:
-        return self._path / f"{client_id}.contribution"
+    def publish(self, tally: bytes) -> None:
+        """Write the file `tally`."""
+        _replace(self._path / "tally", tally)
+        _sync_directory(self._path)
+
+    def _stored(self) -> Iterator[int]:
+        for path in self._files(".contribution"):
+            name = os.path.basename(path).removesuffix(".contribution")
+            if not (name.isascii() and name.isdecimal() and int(name) < self._plan.clients):
+                raise ParameterError(f"{path} is no contribution of a client on the roster; remove it")
+            yield int(name)
+
+    def _files(self, suffix: str) -> Iterator[str]:
+        """Yield the files of this suffix one by one; `Path.glob` would list them all first."""
+        with os.scandir(self._path) as entries:
+            yield from (entry.path for entry in entries if entry.name.endswith(suffix))
+
+    def _file(self, client_id: int) -> str:
+        # Text, since a Path interns its parts: every client would leave a place in the interpreter's own table.
+        return os.path.join(self._path, f"{client_id}.contribution")
 
 
 def open_spool(session: Session, path: str | os.PathLike[str] | None) -> Spool:
@@ -203,6 +227,15 @@ def _reader(encoded: memoryview) -> Callable[[int, int], memoryview]:
 
 def _file_reader(descriptor: int) -> Callable[[int, int], bytes]:
     return lambda offset, length: os.pread(descriptor, length, offset)
+
+
+def _leave_cache(descriptor: int) -> None:
+    """Give back the page cache of a file that is on the disk and not read again before the round is closed.
+
+    Else a round's cache grows to the size of all its contributions, and each takes pages the system has to find anew.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -10,22 +10,25 @@ needs the stored contribution. No more is claimed.
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError, UnattributedFault
 from secureagg.he.packing import Frame
-from secureagg.he.total import unpack_frame
+from secureagg.ids import ClientIds
 from secureagg.messages import ContributionView, Header, Request, digest_of
+from secureagg.plan import DIGEST_BYTES
+from secureagg.ring import residues
 from secureagg.ring.ntt import tables
 from secureagg.ring.xof import PublicExpansion
 from secureagg.session import Session
 from secureagg.wire import Reader, Writer
 
-__all__ = ["tally", "verify_tally"]
+__all__ = ["tally", "tally_clients", "verify_tally"]
 
 MAGIC = b"SAta"
 VERSION = 1
@@ -43,20 +46,34 @@ class _Entry:
 
 def tally(session: Session, request: Request, total: _Frames, view: Callable[[int], ContributionView]) -> bytes:
     """Return the tally of the clients in `request`; `total` returns the packed frames of Σc."""
-    digests = {
-        client_id: Header.from_bytes(view(client_id).header(), session).dealing().digest(session.sid)
-        for client_id in request.clients
-    }
+
+    def digests() -> Iterator[tuple[int, bytes]]:
+        for client_id in request.clients:
+            yield client_id, Header.from_bytes(view(client_id).header(), session).dealing().digest(session.sid)
+
     frames = range(len(session.plan.packing.frames))
-    challenge = _challenge(session, digests.items(), (bytes(total(index)) for index in frames))
-    writer = Writer().raw(MAGIC).integer(VERSION, 1).raw(session.sid).integer(len(digests), 4)
-    for client_id, digest in digests.items():
-        writer.integer(client_id, 4).raw(digest)
-        for product in _products(session, challenge, view(client_id).frame):
-            writer.integer(product, 8)
+    products = _InnerProducts(session, _challenge(session, digests(), (bytes(total(index)) for index in frames)))
+    # Of each client nothing is in memory but its entry: digests are read a second time rather than kept, and a BytesIO
+    # that has its length from the start never moves, and hands over its bytes without a copy.
+    encoded = io.BytesIO()
+    encoded.seek(_encoded_bytes(session, len(request.clients)) - 1)
+    encoded.write(b"\0")
+    encoded.seek(0)
+    encoded.write(Writer().raw(MAGIC).integer(VERSION, 1).raw(session.sid).integer(len(request.clients), 4).getvalue())
+    for client_id, digest in digests():
+        entry = Writer().integer(client_id, 4).raw(digest)
+        for product in products.of(view(client_id).frame):
+            entry.integer(product, 8)
+        encoded.write(entry.getvalue())
     for index in frames:
-        writer.raw(total(index))
-    return writer.getvalue()
+        encoded.write(total(index))
+    return encoded.getvalue()
+
+
+def _encoded_bytes(session: Session, clients: int) -> int:
+    packing = session.plan.packing
+    entry = 4 + DIGEST_BYTES + 8 * REPETITIONS * len(packing.ring.primes)
+    return len(MAGIC) + 1 + len(session.sid) + 4 + clients * entry + packing.ciphertext_bytes
 
 
 def verify_tally(
@@ -71,22 +88,28 @@ def verify_tally(
     """
     entries, total = _parse(session, encoded)
     packing = session.plan.packing
-    challenge = _challenge(session, ((entry.client_id, entry.digest) for entry in entries), [bytes(total)])
-    expected = _products(session, challenge, lambda index: _slice(total, packing.frames[index]))
+    digests = ((entry.client_id, entry.digest) for entry in entries)
+    products = _InnerProducts(session, _challenge(session, digests, [bytes(total)]))
+    expected = products.of(lambda index: _slice(total, packing.frames[index]))
     primes = packing.ring.primes * REPETITIONS
     for position, prime in enumerate(primes):
         if sum(entry.products[position] for entry in entries) % prime != expected[position]:
             raise UnattributedFault("the published sum is not the sum of the contributions it lists")
     by_client = {entry.client_id: entry for entry in entries}
-    if mine is not None and (found := _holds(session, by_client, challenge, mine)) is not None:
+    if mine is not None and (found := _holds(session, by_client, products, mine)) is not None:
         raise UnattributedFault(f"this client's own contribution {found}: the aggregator changed or dropped it")
     for payload in contributions:
         client_id = _authentic(session, payload)
-        if (found := _holds(session, by_client, challenge, payload)) is not None:
+        if (found := _holds(session, by_client, products, payload)) is not None:
             raise FaultyClientError(client_id, f"its contribution {found}")
 
 
-def _holds(session: Session, entries: dict[int, _Entry], challenge: bytes, payload: bytes) -> str | None:
+def tally_clients(session: Session, encoded: bytes) -> ClientIds:
+    """Return whom a tally lists, unverified. Raises: EncodingError if the bytes are not a tally of this session."""
+    return ClientIds(entry.client_id for entry in _parse(session, encoded)[0])
+
+
+def _holds(session: Session, entries: dict[int, _Entry], products: _InnerProducts, payload: bytes) -> str | None:
     """Return what is wrong with this contribution's place in the tally, or None."""
     header = _header(session, payload)
     entry = entries.get(header.client_id)
@@ -95,7 +118,7 @@ def _holds(session: Session, entries: dict[int, _Entry], challenge: bytes, paylo
     if entry.digest != header.dealing().digest(session.sid):
         return "is not the one in the tally"
     view = ContributionView(session.plan, _reader(payload))
-    if entry.products != _products(session, challenge, view.frame):
+    if entry.products != products.of(view.frame):
         return "does not enter the sum as it was sent"
     return None
 
@@ -159,29 +182,40 @@ def _challenge(session: Session, digests: Iterable[tuple[int, bytes]], total: It
     return digest_of(parts())
 
 
-def _products(session: Session, challenge: bytes, frame_bytes: _Frames) -> tuple[int, ...]:
-    """Return ⟨r, c⟩ mod each prime, for each repetition, over all coefficients; r is 64-bit words mod q."""
-    from secureagg.ring import ntt_kernels
+class _InnerProducts:
+    """⟨r, c⟩ mod each prime, for each repetition, over all coefficients; r is 64-bit words mod q.
 
-    packing = session.plan.packing
-    constants = tables(packing.ring.primes, packing.ring.degree).constants
-    primes = np.array(packing.ring.primes, dtype=np.uint64)[None, :, None]
-    products: list[int] = []
-    for repetition in range(REPETITIONS):
-        expansion = PublicExpansion(challenge, f"tally {repetition}")
-        sums = [0] * len(packing.ring.primes)
-        for index, frame in enumerate(packing.frames):
-            terms = unpack_frame(packing, index, frame_bytes(index))
-            r = np.empty(terms.shape, dtype=np.uint64)
-            expansion.fill(frame.first_chunk * packing.ring.degree * len(packing.ring.primes), r)
-            ntt_kernels.multiply(terms, r % primes, constants)
-            for p, q in enumerate(packing.ring.primes):
-                sums[p] = (sums[p] + _exact_sum(terms[:, p])) % q
-        products.extend(sums)
-    return tuple(products)
+    Two arrays of a frame's size serve for all contributions.
+    """
 
+    def __init__(self, session: Session, challenge: bytes) -> None:
+        self._packing = session.plan.packing
+        self._expansions = [PublicExpansion(challenge, f"tally {repetition}") for repetition in range(REPETITIONS)]
+        largest = max(frame.chunks * frame.coefficients for frame in self._packing.frames)
+        self._terms = np.empty(largest * len(self._packing.ring.primes), dtype=np.uint64)
+        self._words = np.empty_like(self._terms)
 
-def _exact_sum(words: NDArray[np.uint64]) -> int:
-    """Return the sum of 52-bit words without wrapping: halves of 26 bits add up exactly in 64."""
-    low = int((words & np.uint64(2**26 - 1)).sum(dtype=np.uint64))
-    return low + (int((words >> np.uint64(26)).sum(dtype=np.uint64)) << 26)
+    def of(self, frame_bytes: _Frames) -> tuple[int, ...]:
+        """Return the products of the ciphertext with these packed frames, repetition by repetition."""
+        primes = self._packing.ring.primes * REPETITIONS
+        products = [0] * len(primes)
+        for index in range(len(self._packing.frames)):
+            data = frame_bytes(index)
+            terms = [term for expansion in self._expansions for term in self._of_frame(index, data, expansion)]
+            products = [product + term for product, term in zip(products, terms, strict=True)]
+        return tuple(product % q for product, q in zip(products, primes, strict=True))
+
+    def _of_frame(self, index: int, data: bytes | memoryview, expansion: PublicExpansion) -> list[int]:
+        from secureagg.ring import ntt_kernels
+
+        ring, frame = self._packing.ring, self._packing.frames[index]
+        shape = (frame.chunks, len(ring.primes), frame.coefficients)
+        terms, r = (buffer[: math.prod(shape)].reshape(shape) for buffer in (self._terms, self._words))
+        residues.unpack(terms, data, ring.primes)
+        expansion.fill(frame.first_chunk * ring.degree * len(ring.primes), r)
+        r %= np.array(ring.primes, dtype=np.uint64)[None, :, None]
+        ntt_kernels.multiply(terms, r, tables(ring.primes, ring.degree).constants)
+        # Sums of 52-bit words would wrap; those of their halves of 26 bits do not.
+        low = np.bitwise_and(terms, np.uint64(2**26 - 1), out=r).sum(axis=(0, 2), dtype=np.uint64)
+        high = np.right_shift(terms, np.uint64(26), out=r).sum(axis=(0, 2), dtype=np.uint64)
+        return [int(a) + (int(b) << 26) for a, b in zip(low, high, strict=True)]

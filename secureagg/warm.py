@@ -13,7 +13,12 @@ KERNEL_MODULES = (
     "ring.residues_kernels",
     "ring.gaussian_kernels",
     "he.packing_kernels",
+    "he.sharing_kernels",
     "dp.quantise_kernels",
+    "dp.noise_kernels",
+    "dp.rotation_kernels",
+    "zk.code_kernels",
+    "zk.projection_kernels",
 )
 
 

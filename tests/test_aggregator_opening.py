@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import secureagg as sa
-from secureagg import aggregator as aggregator_module
+from secureagg import answers as answers_module
 from secureagg.errors import FaultyMemberError, QuorumError, UnattributedFault
 from secureagg.he import packing as packing_module
 from secureagg.he.reconstruct import Decoder
@@ -70,7 +70,7 @@ def test_a_corrupt_client_and_a_corrupt_member_have_nobody_blamed() -> None:
 
 def test_a_liar_among_many_members_is_found_beyond_an_exhaustive_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """In lexicographic order the first subsets all hold member 0; drawn at random they do not."""
-    monkeypatch.setattr(aggregator_module, "MAX_SUBSETS", 40)
+    monkeypatch.setattr(answers_module, "MAX_SUBSETS", 40)
     with federation(committee=sa.Committee(13, 9), parameters="INSECURE_N16_Q52") as everyone:
         aggregator = everyone.aggregator()
         answers = answers_of(everyone.members, everyone.session, aggregator.close())
@@ -82,7 +82,7 @@ def test_a_liar_among_many_members_is_found_beyond_an_exhaustive_search(monkeypa
 
 def test_a_lie_about_the_second_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """With several one-time keys the liar may leave the first chunk's alone."""
-    monkeypatch.setattr("secureagg.plan.SMOOTHING_BITS", 148)
+    monkeypatch.setattr("secureagg.bounds.SMOOTHING_BITS", 148)
     monkeypatch.setattr(packing_module, "FRAME_RESIDUES", 16)
     layout = sa.Layout.of([np.zeros(200)])
     with federation(parameters="INSECURE_N16_Q52", layout=layout, committee=sa.Committee(4, 2 + 1)) as everyone:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from itertools import pairwise
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError, ParameterError
-from secureagg.layout import Assembly, Layout, join_small
+from secureagg.layout import Assembly, Layout
 
 Tensor = NDArray[np.floating[Any]]
 
@@ -65,7 +64,7 @@ def test_scatter_in_pieces_is_unflatten(model: list[Tensor], data: st.DataObject
     layout = Layout.of(model)
     vector = layout.flatten(model)
     assembly = Assembly(layout)
-    tensors = assembly.tensors
+    tensors = assembly.tensors()
     cuts = sorted(data.draw(st.lists(st.integers(0, layout.size), max_size=4)))
     for start, stop in zip([0, *cuts], [*cuts, layout.size], strict=True):
         assembly.write(vector[start:stop], start)
@@ -170,15 +169,17 @@ def test_a_shape_numpy_could_not_hold_is_refused_even_if_it_is_empty() -> None:
         Layout(((2**63, 0), (3,)), ("float32", "float32"))
 
 
-@given(
-    st.lists(st.sampled_from([0, 1, 5, 8191, 8192, 9000]), min_size=1, max_size=12), st.randoms(use_true_random=False)
-)
-def test_small_tensors_are_joined_in_order_and_large_ones_not_copied(sizes: list[int], random: Random) -> None:
-    tensors = [np.full(size, i, dtype=random.choice([np.float32, np.float64])) for i, size in enumerate(sizes)]
-    joined = join_small(tensors)
-    assert np.array_equal(np.concatenate(joined), np.concatenate(tensors))
-    for tensor in tensors:
-        assert tensor.size < 8192 or any(np.shares_memory(tensor, each) for each in joined)
-    kinds = [(tensor.size < 8192, tensor.dtype) for tensor in tensors]
-    runs = 1 + sum(a != b or not a[0] for a, b in pairwise(kinds))
-    assert len(joined) == runs
+def test_gathered_values_are_row_major_whatever_the_memory_is() -> None:
+    """Ranges that begin and end within tensors, and hold whole ones, of which none lies in memory as it is read."""
+    tensors = [
+        np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.arange(12.0, 24.0)[::-1][::-1].astype(">f8"),
+        np.array(24.0),
+        np.zeros((2, 0)),
+        np.arange(25.0, 49.0).reshape(2, 3, 4).transpose(2, 1, 0).copy().transpose(2, 1, 0)[:, :, ::1],
+        np.repeat(np.arange(49.0, 53.0), 2)[::2].astype(np.float16),
+    ]
+    layout = Layout.of(tensors)
+    assert layout.size == 53
+    for start, stop in itertools.combinations(range(54), 2):
+        assert np.array_equal(layout.gather(tensors, start, stop), np.arange(start, stop, dtype=np.float64))

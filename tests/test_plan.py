@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secureagg import plan as plan_module
+from secureagg import bounds as bounds_module
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.layout import Layout
 from secureagg.plan import Committee, RoundPlan
@@ -175,7 +175,6 @@ def test_fields_without_a_default_are_asked_for(dropped: str) -> None:
         ({"value_bound": -1.0}, "value_bound must be a number"),
         ({"value_bound": 11.0}, r"value_bound 11.0 > l2_clip 10.0"),
         ({"noise": 1.0}, "noise is not available"),
-        ({"proofs": True}, "proofs are not available"),
         ({"proofs": 0}, "proofs is True or False, not 0"),
         ({"allow_insecure": 1}, "allow_insecure is True or False, not 1"),
         ({"allow_insecure": False}, "INSECURE_N64_Q52 is a toy set"),
@@ -208,7 +207,7 @@ def test_limits_themselves_are_allowed() -> None:
 
 
 def test_auto_says_why_no_set_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "SMOOTHING_BITS", 300)
+    monkeypatch.setattr(bounds_module, "SMOOTHING_BITS", 300)
     with pytest.raises(
         ParameterError, match=r"no parameter set fits: N2048_Q52: σ = 6.6 < 2√2·η for a single chunk.*; N8192"
     ):
@@ -220,7 +219,7 @@ def test_auto_says_why_no_set_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_few_keys_as_the_hint_allows(name: str, size: int, smoothing_bits: int) -> None:
     """With a stricter distance, one key serves fewer chunks; never fewer than it could."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_module, "SMOOTHING_BITS", smoothing_bits)
+        patch.setattr(bounds_module, "SMOOTHING_BITS", smoothing_bits)
 
         def allowed(chunks: int, degree: int) -> bool:
             exponent = smoothing_bits * math.log(2) + math.log(2 * degree * (1 + chunks))

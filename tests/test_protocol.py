@@ -196,7 +196,7 @@ def test_bad_shares_for_a_majority_stop_an_optimistic_round() -> None:
 CHEATS: list[tuple[dict[str, Any], str]] = [
     ({"grid": [4 * 8188, *[0] * 17, 1]}, "the padding of the sum is not zero"),  # by the carry into the next field
     ({"grid": [*[0] * 12, *[9 * 8188] * 6, 1]}, "the residual exceeds|the padding of the sum"),
-    ({"grid": [3 * 2047 + 900, *[0] * 17, 1]}, "a coordinate of the sum is beyond clients"),
+    ({"grid": [3 * 2047 + 900, *[0] * 17, 1]}, "a coordinate of the sum is beyond"),
     ({"grid": [*[0] * 18, 0]}, "the sum of the weights is outside"),
     ({"grid": [*[0] * 18, 2]}, "the sum of the weights is outside"),
     ({"grid": [*[0] * 18, -3]}, "the sum of the weights is outside"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -93,3 +94,29 @@ def test_labels_are_no_prefixes_of_each_other() -> None:
     """The label is length-prefixed as well, so this is a second line."""
     values = [label.value for label in Label]
     assert not any(a != b and b.startswith(a) for a in values for b in values)
+
+
+def test_a_party_takes_its_64_bytes_and_no_more() -> None:
+    encoded = Roster((hashlib.sha512(b"%d" % i).digest() for i in range(10_000)), MEMBERS).to_bytes()
+    tracemalloc.start()
+    roster = Roster.from_bytes(encoded)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(roster.clients) == 10_000 and kept < 65 * 10_000
+
+
+def test_a_party_is_found_where_it_stands() -> None:
+    """Also where its bytes occur across two others before."""
+    across = CLIENTS[0][1:] + CLIENTS[1][:1]
+    clients = Roster([*CLIENTS[:2], across, CLIENTS[2]], MEMBERS).clients
+    assert [clients.position(each) for each in (*CLIENTS[:2], across, *CLIENTS[2:])] == [0, 1, 2, 3, None]
+    assert clients.position(b"") is None and clients.position(CLIENTS[0][:32]) is None
+    assert (clients[-1].encoded, clients[1:3]) == (CLIENTS[2], (clients[1], clients[2]))
+    with pytest.raises(IndexError):
+        clients[4]
+
+
+def test_the_halves_of_one_identity_may_be_alike() -> None:
+    """Compared with other identities only; halves that differ in a zero at the end do too."""
+    Roster([CLIENTS[0][:32] * 2, CLIENTS[1]], MEMBERS)
+    Roster([b"a" * 31 + b"\0" + b"b" * 32, b"a" * 32 + b"b" * 31 + b"\0"], MEMBERS)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fl_core.aggregation import Aggregate, Weights
-from fl_core.errors import NoContributionsError, Refused
-from fl_core.stopwatch import Stopwatch
+from fl_core.errors import Refused
+from fl_core.register import Register
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
@@ -28,7 +28,10 @@ from secureagg.plan import Committee, RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session
 
-__all__ = ["OneShotAggregation", "TensealAggregation"]
+__all__ = ["Contribute", "OneShotAggregation", "TensealAggregation"]
+
+Contribute = Callable[[Session, Identity, Weights, int, np.random.Generator | None], bytes]
+"""What a client runs: its contribution, given session, identity, update, weight, and what seeds its rounding."""
 
 # First entropy word of the seeds of rounding; 1 to 3 are the engine's own streams.
 _ROUNDING = 4
@@ -40,7 +43,8 @@ class OneShotAggregation:
     quorum, l2_clip, value_bits, committee, max_weight, assumed_corrupt_clients, parameters: as in `RoundPlan`, whose
     clients are each round's cohort. Weights are whole numbers in [1, max_weight]. absent_members: committee members
     that never answer, by their ids. seed: of the stochastic rounding alone; keys and errors always come from the
-    operating system.
+    operating system. proofs: every contribution is proven, and the committee robust. dishonest: clients that run code
+    of their own in place of `contribute`, to see what comes of it.
 
     `clipped` counts, by round, the updates that were scaled down or clamped: known here because the clients are
     simulated, and otherwise to each client alone. Each begin() opens a session of a new number, so that one object
@@ -64,6 +68,8 @@ class OneShotAggregation:
         parameters: str = "auto",
         absent_members: Collection[int] = (),
         seed: int | None = None,
+        proofs: bool = False,
+        dishonest: Mapping[int, Contribute] | None = None,
     ) -> None:
         committee = Committee(3) if committee is None else committee
         if not set(absent_members) <= set(range(committee.size)):
@@ -72,6 +78,7 @@ class OneShotAggregation:
             )
         self.clipped: dict[int, int] = {}
         self.seed = seed
+        self.dishonest = {} if dishonest is None else dict(dishonest)
         self._plan = partial(
             RoundPlan,
             quorum=quorum,
@@ -81,6 +88,7 @@ class OneShotAggregation:
             max_weight=max_weight,
             assumed_corrupt_clients=assumed_corrupt_clients,
             parameters=parameters,
+            proofs=proofs,
         )
         self._absent = frozenset(absent_members)
         self._identities: dict[int, Identity] = {}
@@ -133,56 +141,38 @@ class OneShotRound:
         self._cohort = tuple(identities)
         self._members = members
         self._aggregator = Aggregator(session)
-        self._admitted: set[int] = set()
-        self._refused: dict[int, str] = {}
-        self._bytes_up: dict[int, int] = {}
-        self._watch = Stopwatch("contribute", "admit", "finish")
+        self._register = Register(round_number, identities)
         aggregation.clipped[round_number] = 0
 
     def contribute(self, client: int, update: Weights, weight: float) -> bytes:
-        with self._watch.stage("contribute"):
+        with self._register.contributing():
             if client not in self._identities:
                 raise Refused(client, "not in this round's cohort")
             if not float(weight).is_integer():
                 raise Refused(client, "its weight is no whole number, such as a count of examples")
             try:
+                identity, rounding = self._identities[client], self._rounding(client)
+                if (dishonest := self._aggregation.dishonest.get(client)) is not None:
+                    return dishonest(self._session, identity, update, int(weight), rounding)
                 return contribute(
-                    self._session,
-                    self._identities[client],
-                    update,
-                    int(weight),
-                    rounding_rng=self._rounding(client),
-                    observe=self._saw,
+                    self._session, identity, update, int(weight), rounding_rng=rounding, observe=self._saw
                 )
             except ParameterError as error:
                 raise Refused(client, str(error)) from error
 
     def admit(self, client: int, payload: bytes) -> None:
-        with self._watch.stage("admit"):
-            self._bytes_up[client] = self._bytes_up.get(client, 0) + len(payload)
-            try:
-                self._add(client, payload)
-            except Refused as refusal:
-                if client not in self._admitted:
-                    self._refused[client] = refusal.reason
-                raise
-            self._admitted.add(client)
-            self._refused.pop(client, None)
+        with self._register.admitting(client, payload):
+            self._add(client, payload)
 
     def finish(self) -> Aggregate:
-        with self._watch.stage("finish"):
-            if not self._admitted:
-                raise NoContributionsError(self._round_number, len(self._refused))
+        with self._register.finishing():
             result = self._open()
         clients = tuple(sorted(self._cohort[client_id] for client_id in result.clients))
-        refused = self._refused | {self._cohort[client_id]: reason for client_id, reason in result.refused.items()}
-        return Aggregate(result.mean, clients, refused, self._bytes_up, dict(self._watch.seconds))
+        refused = {self._cohort[client_id]: reason for client_id, reason in result.refused.items()}
+        register = self._register
+        return Aggregate(result.mean, clients, register.refused | refused, register.bytes_up, register.seconds)
 
     def _add(self, client: int, payload: bytes) -> None:
-        if client not in self._identities:
-            raise Refused(client, "not in this round's cohort")
-        if client in self._admitted:
-            raise Refused(client, "already admitted in this round")
         try:
             claimed = Header.from_bytes(payload[: self._session.plan.header_bytes], self._session).client_id
             if claimed != self._cohort.index(client):
@@ -240,17 +230,12 @@ class TensealRound:
         self, aggregation: TensealAggregation, round_number: int, layout: Layout, cohort: Sequence[int]
     ) -> None:
         self._aggregation = aggregation
-        self._round_number = round_number
         self._layout = layout
-        self._cohort = frozenset(cohort)
         self._sum = tenseal.Accumulator(aggregation.public, layout)
-        self._admitted: set[int] = set()
-        self._refused: dict[int, str] = {}
-        self._bytes_up: dict[int, int] = {}
-        self._watch = Stopwatch("contribute", "admit", "finish")
+        self._register = Register(round_number, cohort)
 
     def contribute(self, client: int, update: Weights, weight: float) -> bytes:
-        with self._watch.stage("contribute"):
+        with self._register.contributing():
             try:
                 self._layout.require_same(Layout.of(update))
                 return tenseal.encrypt(self._aggregation.encrypting, update, weight)
@@ -258,29 +243,16 @@ class TensealRound:
                 raise Refused(client, str(error)) from error
 
     def admit(self, client: int, payload: bytes) -> None:
-        with self._watch.stage("admit"):
-            self._bytes_up[client] = self._bytes_up.get(client, 0) + len(payload)
-            try:
-                self._add(client, payload)
-            except Refused as refusal:
-                if client not in self._admitted:
-                    self._refused[client] = refusal.reason
-                raise
-            self._admitted.add(client)
-            self._refused.pop(client, None)
+        with self._register.admitting(client, payload):
+            self._add(client, payload)
 
     def finish(self) -> Aggregate:
-        with self._watch.stage("finish"):
-            if not self._admitted:
-                raise NoContributionsError(self._round_number, len(self._refused))
+        with self._register.finishing():
             mean: Weights = list(tenseal.decrypt(self._aggregation.secret, self._sum.to_bytes()))
-        return Aggregate(mean, tuple(sorted(self._admitted)), self._refused, self._bytes_up, dict(self._watch.seconds))
+        register = self._register
+        return Aggregate(mean, tuple(sorted(register.admitted)), register.refused, register.bytes_up, register.seconds)
 
     def _add(self, client: int, payload: bytes) -> None:
-        if client not in self._cohort:
-            raise Refused(client, "not in this round's cohort")
-        if client in self._admitted:
-            raise Refused(client, "already admitted in this round")
         try:
             # A sum of several would add up as well, and take the places of clients still to come.
             if len(Payload.from_bytes(payload).nonces) != 1:

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from secureagg.bounds import FAILURE_BITS
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.options import refuse_unused
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
-from secureagg.plan import FAILURE_BITS, Committee, RoundPlan
+from secureagg.plan import Committee, RoundPlan
 
 __all__ = ["plan"]
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError
-from secureagg.he.sharing import Sharing, check_combination, pack_elements
+from secureagg.he.sharing import Sharing, check_combination, combine, pack_elements
 from secureagg.wire import Writer
 
 __all__ = ["BoxContext", "Dealer", "seal", "unseal"]
@@ -32,22 +32,27 @@ class Dealer:
     """The Shamir polynomials of one key: degree t − 1, one for each secret and for each mask of the share check.
 
     secrets: int64[sharing.secrets], small and centred; reduced mod p here.
+
+    Secret, for the prover alone: `polynomials`, int64[t, secrets] in [0, p), row k the coefficients of x^k, so that
+    row 0 is the secrets mod p; `masks`, int64[t, repetitions], likewise. Whoever has row 0 has the key.
     """
+
+    __slots__ = ("_sharing", "masks", "polynomials")
 
     def __init__(self, sharing: Sharing, secrets: NDArray[np.int64]) -> None:
         p, t = sharing.modulus, sharing.threshold
         self._sharing = sharing
-        self._polynomials = _uniform(p, (t, sharing.secrets))
-        self._polynomials[0] = secrets % p
-        self._masks = _uniform(p, (t, sharing.repetitions))
+        self.polynomials = _uniform(p, (t, sharing.secrets))
+        self.polynomials[0] = secrets % p
+        self.masks = _uniform(p, (t, sharing.repetitions))
 
     def shares(self, member_id: int) -> bytes:
         """Return the packed shares of one member: the polynomials, then the masks, at x = member_id + 1."""
         x, p = member_id + 1, self._sharing.modulus
-        coefficients = np.concatenate([self._polynomials, self._masks], axis=1)
+        coefficients = np.concatenate([self.polynomials, self.masks], axis=1)
         value = np.zeros(coefficients.shape[1], dtype=np.int64)
         for row in coefficients[::-1]:
-            value = (value * x + row) % p
+            value = (value * x + row) % p  # below 2^60: x ≤ 254 and p < 2^52
         return pack_elements(self._sharing, value)
 
     def check(self, challenge: bytes) -> bytes:
@@ -56,7 +61,7 @@ class Dealer:
         Uniform given everything else that is sent, because each repetition has a mask of its own.
         """
         combination = check_combination(self._sharing, challenge)
-        published = (self._polynomials @ combination.T + self._masks) % self._sharing.modulus
+        published = (combine(self._sharing, self.polynomials, combination) + self.masks) % self._sharing.modulus
         return pack_elements(self._sharing, published.reshape(-1))
 
     def __repr__(self) -> str:
@@ -68,10 +73,12 @@ class Dealer:
 
 def _uniform(modulus: int, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return uniform field elements from the operating system: 128 bits reduced mod p, bias below p/2^128."""
-    words = np.frombuffer(os.urandom(16 * shape[0] * shape[1]), dtype=np.uint64).reshape(2, *shape)
-    p = np.uint64(modulus)
-    radix = np.uint64(2**64 % modulus)
-    elements: NDArray[np.int64] = (((words[0] % p) * radix + words[1] % p) % p).astype(np.int64)
+    from secureagg.he import sharing_kernels
+
+    words = np.frombuffer(os.urandom(16 * shape[0] * shape[1]), dtype=np.uint64).reshape(2, -1)
+    high, low = (words % np.uint64(modulus)).astype(np.int64)
+    sharing_kernels.add_scaled(low, np.int64(2**64 % modulus), high, np.int64(modulus))
+    elements: NDArray[np.int64] = low.reshape(shape)
     return elements
 
 

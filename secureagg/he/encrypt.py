@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from secureagg.he.masking import Masking
 from secureagg.he.packing import Frame, Packing, message_factors
-from secureagg.ring import residues
 from secureagg.ring.gaussian import fill_gaussian
 from secureagg.ring.ntt import tables
+from secureagg.ring.residues import pack
 from secureagg.ring.xof import SecretStream
 
 __all__ = ["Encryptor", "OneTimeKey"]
@@ -53,21 +53,34 @@ class Encryptor:
         self._factors, self._companions = message_factors(packing)
         self._constants = np.ascontiguousarray(tables(packing.ring.primes, packing.ring.degree).constants[:, :2])
 
-    def encrypt(self, frame: Frame, values: NDArray[np.int64]) -> bytearray:
+    def encrypt(
+        self,
+        frame: Frame,
+        values: NDArray[np.int64],
+        errors: NDArray[np.int64] | None = None,
+        residues: NDArray[np.uint64] | None = None,
+    ) -> bytearray:
         """Return the packed ciphertext of a frame's coordinates; fields beyond `values` are zero.
+
+        A prover needs what is encrypted with, and gives the parts [first, last) = `packing.frame_coefficients(frame)`
+        of two contiguous arrays to be filled: `errors`, int64[last − first], secret; `residues`, uint64[last − first],
+        the ciphertext, where there is one prime.
 
         Requires: |v| ≤ C for values, ≤ max_weight for the weight (`RoundPlan`); each frame encrypted once.
         """
         from secureagg.he import packing_kernels
 
+        shape = (frame.chunks, frame.coefficients)
         fields = np.zeros((frame.chunks, self._packing.fields, frame.coefficients), dtype=np.int64)
         fields.reshape(-1)[: values.size] = values
-        errors = np.empty((frame.chunks, frame.coefficients), dtype=np.int64)
-        fill_gaussian(errors, self._stream, self._packing.ring.sigma)
+        drawn = np.empty(shape, dtype=np.int64) if errors is None else errors.reshape(shape)
+        fill_gaussian(drawn, self._stream, self._packing.ring.sigma)
         out = self._masking.frame(frame)
-        packing_kernels.add_message(out, fields, errors, self._factors, self._companions, self._constants)
+        packing_kernels.add_message(out, fields, drawn, self._factors, self._companions, self._constants)
+        if residues is not None:
+            residues[:] = out.reshape(-1)
         packed = bytearray(frame.size)
-        residues.pack(packed, out, self._packing.ring.primes)
+        pack(packed, out, self._packing.ring.primes)
         return packed
 
     def __repr__(self) -> str:

@@ -13,7 +13,12 @@ from secureagg.ring import ntt, residues
 from secureagg.ring.masks import fill_masks
 from secureagg.ring.xof import PublicExpansion
 
-__all__ = ["Masking"]
+__all__ = ["Masking", "polynomials"]
+
+
+def polynomials(sid: bytes) -> PublicExpansion:
+    """Return what a session's public polynomials a_j are drawn from."""
+    return PublicExpansion(sid, "public polynomials")
 
 
 class Masking:
@@ -25,7 +30,7 @@ class Masking:
     def __init__(self, packing: Packing, sid: bytes, key: NDArray[np.int64]) -> None:
         ring = packing.ring
         self._packing = packing
-        self._expansion = PublicExpansion(sid, "public polynomials")
+        self._expansion = polynomials(sid)
         self._keys = np.zeros((packing.keys, len(ring.primes), ring.degree), dtype=np.uint64)
         residues.add_signed(self._keys, key.reshape(packing.keys, ring.degree), ring.primes)
         ntt.forward(self._keys, ring.primes)

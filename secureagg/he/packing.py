@@ -44,8 +44,11 @@ class Packing:
 
     field_limit: L, the largest |field| of the *sum* that is decoded; keys: one-time keys a contribution uses, each
     for `chunks_per_key` chunks (more than one only where one would be used beyond the Hint-MLWE bound).
+    min_chunks_per_key: chunks sent under each key at the least, all of them full; 1, and 2 with proofs (`coefficients`
+    says why). steering: what errors alone can add to a field of the sum, with proofs; 0 says that every error of the
+    sum stays below Δ/2, and larger ones are refused (`Decoder`).
     Requires: L ≤ 2^(W−1) − 1, Δ > 2E and 2Δ·M + Δ/2 + E < q with M = L·Σ_k 2^(Wk) and E the bound on the summed
-    errors; `RoundPlan` derives and checks them.
+    errors, or with proofs what `secureagg.bounds` asks instead; `RoundPlan` derives and checks them.
     """
 
     ring: RingParameters
@@ -55,6 +58,8 @@ class Packing:
     delta: int
     field_limit: int
     keys: int = 1
+    min_chunks_per_key: int = 1
+    steering: int = 0
 
     def __post_init__(self) -> None:
         if self.coordinates < 1 or self.fields < 1 or not 2 <= self.field_bits <= 62:
@@ -63,16 +68,25 @@ class Packing:
                 f"{self.fields}, {self.field_bits}"
             )
 
-    @property
+    @cached_property
     def coefficients(self) -> int:
         """Coefficients sent in all: ⌈coordinates / f⌉, the last chunk's rounded up to a multiple of 16.
 
         At least one full chunk a key: where fewer coefficients than the key has are decoded, a member who lies about
         its share sum can find a key sum that still decodes, to another sum (docs/protocol.md, Residual check).
+        With several keys every chunk is full, and none of the keys has fewer than `min_chunks_per_key`.
+
+        With one full chunk and shares over F_q a member need not search: a_j is invertible, and the key sum that is
+        off by a_j^(−1)·Δ·m decodes to a sum that is off by m, without any residual. (Over a small F_p a key sum is
+        short, and that one is not.) Two full chunks under one key take this away: δ = a_1^(−1)·Δ·m_1 + a_1^(−1)·e_1
+        must make a_2·δ decode too, a_2·a_1^(−1)·(Δ·m_1 + e_1) = Δ·m_2 + e_2 with short e: a close-vector problem in
+        a lattice of dimension 2N that the member cannot choose (docs/proofs/overflow.md, The residual rule).
         """
-        needed = -(-self.coordinates // self.fields)
-        whole = self.ring.degree if needed < self.ring.degree or self.keys > 1 else PACKING_GROUP
-        return -(-needed // whole) * whole
+        needed, n, least = -(-self.coordinates // self.fields), self.ring.degree, self.min_chunks_per_key
+        if self.keys == 1:
+            return max(least * n, -(-needed // PACKING_GROUP) * PACKING_GROUP)
+        chunks = max(-(-needed // n), self.keys * least)
+        return max(chunks, (self.keys - 1) * -(-chunks // self.keys) + least) * n
 
     @property
     def chunks(self) -> int:
@@ -83,6 +97,11 @@ class Packing:
     def chunks_per_key(self) -> int:
         """Chunks encrypted under one key: ⌈J / keys⌉."""
         return -(-self.chunks // self.keys)
+
+    @property
+    def key_coefficients(self) -> int:
+        """The fewest coefficients sent under one key: the last key's."""
+        return self.coefficients - (self.keys - 1) * self.chunks_per_key * self.ring.degree
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
@@ -104,6 +123,11 @@ class Packing:
         """Return [first, last) of the coordinates in a frame; fields beyond the last coordinate are zero."""
         last = frame.first_coordinate + frame.chunks * frame.coefficients * self.fields
         return frame.first_coordinate, min(last, self.coordinates)
+
+    def frame_coefficients(self, frame: Frame) -> tuple[int, int]:
+        """Return [first, last) of a frame's coefficients among all that are sent."""
+        first = frame.first_chunk * self.ring.degree
+        return first, first + frame.chunks * frame.coefficients
 
     @property
     def ciphertext_bytes(self) -> int:

@@ -16,7 +16,7 @@ _Word = np.uint64
 _Words = NDArray[np.uint64]
 _Integers = NDArray[np.int64]
 
-_0, _1, _6, _32, _51, _63, _64 = (np.uint64(k) for k in (0, 1, 6, 32, 51, 63, 64))
+_0, _1, _2, _6, _32, _51, _63, _64 = (np.uint64(k) for k in (0, 1, 2, 6, 32, 51, 63, 64))
 _LOW = np.uint64(0xFFFFFFFF)
 
 
@@ -193,18 +193,29 @@ def decode(
     return worst
 
 
-@kernel(u8, readable(u8, 3), readable(u8, 2), readable(u8, 1), u8, u8, writable(i8, 3))
+@kernel(u8, readable(u8, 3), readable(u8, 2), readable(u8, 1), u8, u8, writable(i8, 3), writable(i8, 1))
 def decode_one_prime(
-    sums: _Words, constants: _Words, divisor: _Words, field_bits: _Word, limit: _Word, out: _Integers
+    sums: _Words,
+    constants: _Words,
+    divisor: _Words,
+    field_bits: _Word,
+    limit: _Word,
+    out: _Integers,
+    exceeding: _Integers,
 ) -> _Word:
-    """What `decode` does where there is one prime: y < 2^52 is exact in float64, so the loops turn into vectors."""
+    """What `decode` does where there is one prime: y < 2^52 is exact in float64, so the loops turn into vectors.
+
+    exceeding: int64[chunks], in how many coefficients of each chunk |Σe mod Δ|, centred, is above Δ/4.
+    """
     q, bias, delta = constants[0, 0], constants[0, 2], divisor[0]
     reciprocal = 1.0 / np.float64(delta)
     half, mask, centre = delta >> _1, (_1 << field_bits) - _1, np.int64(limit >> _1)
     bits = field_bits * np.uint64(out.shape[1])
     quotients = np.empty(sums.shape[2], dtype=np.uint64)
     worst, largest, above = _0, _0, _0
+    quarter = delta >> _2
     for c in range(sums.shape[0]):
+        count = _0
         for i in range(sums.shape[2]):
             y = sums[c, 0, i] + bias
             y = min(y, y - q)
@@ -214,8 +225,11 @@ def decode_one_prime(
             short, long = rest < _1 << _63 and rest >= delta, rest >= _1 << _63
             quotient += (_1 if short else _0) - (_1 if long else _0)
             rest += (delta if long else _0) - (delta if short else _0)
-            worst = max(worst, max(rest, half) - min(rest, half))
+            residual = max(rest, half) - min(rest, half)
+            worst = max(worst, residual)
+            count += _1 if residual > quarter else _0
             quotients[i] = quotient
+        exceeding[c] = np.int64(count)
         for k in range(out.shape[1]):
             shift = field_bits * np.uint64(k)
             for i in range(sums.shape[2]):

@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Context, Decimal, localcontext
 
 from secureagg.errors import ParameterError
 
-__all__ = ["noise_bound", "smoothing_parameter"]
+__all__ = ["noise_bound", "noise_squared_norm_bound", "smoothing_parameter"]
 
 _DIGITS = 50
 _UPWARDS = 1 + Decimal("1e-40")  # more than all rounding errors of the few operations below
@@ -32,6 +32,26 @@ def noise_bound(sigma: float, contributions: int, coefficients: int, failure_bit
         log = Decimal(2 * coefficients).ln() + failure_bits * Decimal(2).ln()
         square = 2 * contributions * Decimal(repr(float(sigma))) ** 2 * log * _UPWARDS
         return math.isqrt(int(square.to_integral_value(ROUND_CEILING)) - 1)
+
+
+def noise_squared_norm_bound(sigma: float, coefficients: int, failure_bits: int = 40) -> int:
+    """Return ⌊σ²(n + 2√(n·x) + 2x)⌋, x = ln 2^failure_bits: the squared norm of n = `coefficients` discrete Gaussians
+    is larger with probability ≤ 2^−failure_bits only.
+
+    Laurent and Massart (Ann. Stat. 2000, Lemma 1) for χ² with n degrees of freedom, by its moment generating function
+    (1 − 2λ)^(−n/2), which bounds the discrete Gaussian's: E[exp(λX²/σ²)] = Θ(1 − 2λ)/Θ(1), where Θ(a) =
+    Σ exp(−a·x²/2σ²) over the integers, and √a·Θ(a) does not decrease in a (Poisson summation: √(2π)·σ times a sum of
+    exp(−2π²σ²k²/a)), so that Θ(1 − 2λ) ≤ Θ(1)/√(1 − 2λ). Rounded down: squared norms are whole numbers.
+    docs/proofs/completeness.md has the argument in full.
+    """
+    if not (math.isfinite(sigma) and sigma > 0 and coefficients >= 1 and failure_bits >= 1):
+        raise ParameterError(
+            f"norm bound of {coefficients} coefficients, sigma = {sigma}, 2^-{failure_bits}: all must be positive"
+        )
+    with localcontext(Context(prec=_DIGITS)):
+        x = failure_bits * Decimal(2).ln()
+        square = Decimal(repr(float(sigma))) ** 2 * (coefficients + 2 * (coefficients * x).sqrt() + 2 * x)
+        return int(square / _UPWARDS)
 
 
 def smoothing_parameter(coefficients: int, distance_bits: int = 128) -> float:

@@ -154,6 +154,11 @@ class PublicExpansion:
         self._key = digest.digest()
         self.label = label
 
+    @property
+    def identity(self) -> bytes:
+        """The 32 bytes that determine all words."""
+        return self._key
+
     def fill(self, first: int, out: NDArray[np.uint64]) -> None:
         """Overwrite a contiguous array with words first, first + 1, …; `first` is even and below 2^63."""
         if first % _WORDS_PER_BLOCK or not 0 <= first <= _MAX_WORDS - out.size:

@@ -141,7 +141,7 @@ class TestCommittee:
         for client in (10, 11, 12):
             with monkeypatch.context() as patch:
                 if client == 11:
-                    patch.setattr("secureagg.client._box", spoiled_box(1, 2))
+                    patch.setattr("secureagg.contribution._box", spoiled_box(1, 2))
                 payload = current.contribute(client, update_of(client), 2.0)
             current.admit(client, payload)
         aggregate = current.finish()
@@ -168,7 +168,7 @@ class TestCommittee:
 
 
 def spoiled_box(*spoiled: int) -> Callable[..., bytes]:
-    from secureagg import client as client_module
+    from secureagg import contribution as client_module
 
     box = client_module._box
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from secureagg.dp.quantise import Quantiser
+from secureagg.dp.quantise import Quantiser, norm_squared_bound
 from secureagg.errors import ParameterError
 
 Rounder = Callable[[float, NDArray[np.uint32]], NDArray[np.int64]]
@@ -113,3 +114,76 @@ def test_rounding_errors_of_neighbours_are_independent() -> None:
 def test_grids_out_of_range_are_refused(value_bits: int) -> None:
     with pytest.raises(ParameterError, match=rf"value_bits must be in \[2, 24\], not {value_bits}"):
         Quantiser(value_bits, 1.0)
+
+
+def real_bound(clip: float, d: int, deviation: Decimal) -> Decimal:
+    """Return min(C_g² + d/4 + deviation·(C_g + √d/2), (C_g + √d)²), to hundreds of digits."""
+    exact, root = Decimal(clip), Decimal(d).sqrt()
+    return min(exact * exact + Decimal(d) / 4 + deviation * (exact + root / 2), (exact + root) ** 2)
+
+
+@given(st.floats(1e-3, 1e12), st.integers(1, 2**40))
+@settings(max_examples=200)
+def test_the_norm_bound_is_the_real_one_rounded_down(clip: float, d: int) -> None:
+    with localcontext(Context(prec=300)):
+        real = real_bound(clip, d, (20 * Decimal(2).ln()).sqrt())
+        assert norm_squared_bound(clip, d) == int(real)
+
+
+@pytest.mark.parametrize(("clip", "d"), [(1e300, 1), (8e306, 2**40), (5e-324, 7), (2.0**60, 2**40), (3.0, 4)])
+def test_the_norm_bound_never_exceeds_the_real_one(clip: float, d: int) -> None:
+    """Also for grids beyond reason, and where the real bound is a whole number: (3 + √4)² = 25 allows 25 or 24."""
+    with localcontext(Context(prec=2000)):
+        real = real_bound(clip, d, (20 * Decimal(2).ln()).sqrt())
+        found = norm_squared_bound(clip, d)
+        assert found <= real and found >= real * (1 - Decimal("1e-30")) - 1
+
+
+def longer_than(bound: float, vector: NDArray[np.float64], draws: int) -> int:
+    """Return how many of `draws` roundings of a vector in grid steps have a squared norm above `bound`."""
+    quantiser, longer = Quantiser(24, float(2**23 - 1)), 0  # one step a unit
+    for seed in range(draws):
+        found, _ = quantiser.quantise(vector, 1.0, 1.0, words(vector.size, seed))
+        longer += int((found**2).sum()) > bound
+    return longer
+
+
+def shaped(shape: str, d: int, clip: float) -> NDArray[np.float64]:
+    """Return a vector of norm `clip`, or just below."""
+    rng = np.random.default_rng(5)
+    if shape == "halves":  # every coordinate half a step off the grid: the most variance
+        vector = np.zeros(d)
+        vector[: min(d, int(4 * clip**2))] = 0.5
+        vector[0] = 0.5 + math.floor(math.sqrt(max(0.0, clip**2 - (vector[1:] ** 2).sum())) - 0.5)
+        return vector
+    if shape == "spike":
+        vector = np.zeros(d)
+        vector[0] = clip
+        return vector
+    vector = rng.normal(size=d) if shape == "normal" else np.ones(d)
+    return vector * (clip / np.linalg.norm(vector))
+
+
+@pytest.mark.parametrize("shape", ["normal", "equal", "halves", "spike"])
+@pytest.mark.parametrize(("d", "clip"), [(1, 1.5), (16, 10.3), (1000, 25.7), (1000, 4000.1), (5000, 36.0)])
+def test_a_rounding_is_within_the_bound_nearly_always(shape: str, d: int, clip: float) -> None:
+    """2000 roundings, longer with probability ≤ 2^-10 each: 1.95 expected, 14 or more with probability < 10^-7."""
+    vector = shaped(shape, d, clip)
+    assert np.linalg.norm(vector) <= clip * (1 + 1e-12)
+    assert longer_than(norm_squared_bound(clip, d), vector, 2000) < 14
+
+
+def test_the_expectation_alone_would_not_do() -> None:
+    """C_g² + d/4 without a deviation is exceeded by nearly half of the roundings of halves."""
+    vector = shaped("halves", 1000, 25.7)
+    assert longer_than(float((vector**2).sum()) + 250, vector, 2000) > 800
+
+
+@given(st.integers(1, 50), st.floats(0.1, 100), st.integers(0, 2**32))
+@settings(max_examples=100)
+def test_no_rounding_is_beyond_clip_and_root_d(d: int, clip: float, seed: int) -> None:
+    """The second bound holds for every word, so where it is the smaller one nothing is ever redrawn."""
+    vector = np.random.default_rng(seed).normal(size=d)
+    vector *= clip / np.linalg.norm(vector)
+    found, _ = Quantiser(24, float(2**23 - 1)).quantise(vector, 1.0, 1.0, words(d, seed))
+    assert math.sqrt(int((found**2).sum())) <= (clip + math.sqrt(d)) * (1 + 1e-12)

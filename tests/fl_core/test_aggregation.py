@@ -159,10 +159,10 @@ class Shifted(fl.PlainMean):
         finish = inner.finish
 
         def late() -> fl.Aggregate:
-            inner._admitted.discard(2)
             aggregate = finish()
             mean = [layer + 0.25 * (index == 1) for index, layer in enumerate(aggregate.mean)]
-            return dataclasses.replace(aggregate, mean=mean, refused={2: "faulty"})
+            clients = tuple(client for client in aggregate.clients if client != 2)
+            return dataclasses.replace(aggregate, mean=mean, clients=clients, refused={2: "faulty"})
 
         inner.finish = late
         return inner

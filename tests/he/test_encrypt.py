@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secureagg.he import packing as packing_module
 from secureagg.he.encrypt import Encryptor, OneTimeKey
 from secureagg.he.masking import Masking
 from secureagg.he.packing import Packing
 from secureagg.he.reconstruct import Decoder
-from secureagg.he.total import Total
+from secureagg.he.total import Total, unpack_frame
 from secureagg.ring.bounds import noise_bound
 from secureagg.ring.params import ring_parameters
 from tests.federation import TOYS
@@ -124,3 +125,26 @@ def test_secrets_are_neither_shown_nor_pickled() -> None:
             with pytest.raises(TypeError, match="not pickled"):
                 attempt(secret)
     assert repr(Masking(packing, SID, key.coefficients)) == "Masking(…)"
+
+
+@pytest.mark.parametrize("coordinates", [5, 37, 80, 200])
+@pytest.mark.parametrize("frame_residues", [16, 48, 1 << 16])
+def test_a_prover_gets_what_is_encrypted_with(
+    monkeypatch: pytest.MonkeyPatch, coordinates: int, frame_residues: int
+) -> None:
+    """c = a·s + e + Δ·m with the errors and residues handed out, over chunks in order, the last one cut short."""
+    monkeypatch.setattr(packing_module, "FRAME_RESIDUES", frame_residues)
+    packing = toy_packing(TOYS[0], coordinates)
+    values, key = grid(packing, 3), OneTimeKey.generate(packing)
+    errors = np.full(packing.coefficients, 2**40, dtype=np.int64)
+    sent = np.full(packing.coefficients, 2**63, dtype=np.uint64)
+    encryptor, frames = Encryptor(packing, SID, key), []
+    for frame in packing.frames:
+        first, last = packing.frame_coordinates(frame)
+        place = slice(*packing.frame_coefficients(frame))
+        frames.append(bytes(encryptor.encrypt(frame, values[first:last], errors[place], sent[place])))
+    found, expected = reference.decrypt(packing, SID, key.coefficients.tolist(), b"".join(frames))
+    assert found == values.tolist() and errors.tolist() == expected
+    unpacked = [unpack_frame(packing, index, data).reshape(-1) for index, data in enumerate(frames)]
+    assert np.array_equal(np.concatenate(unpacked), sent)
+    assert packing.frame_coefficients(packing.frames[-1])[1] == packing.coefficients

@@ -102,6 +102,14 @@ def assembled(packing: Packing, values: np.ndarray, errors: np.ndarray) -> np.nd
     return out
 
 
+def large_residuals(packing: Packing, chunk: list[int]) -> int:
+    """Return how many of these numbers mod q are further than Δ/4 from the nearest multiple of Δ."""
+    q, delta = packing.ring.modulus, packing.delta
+    bias = delta * sum(packing.field_limit << (packing.field_bits * k) for k in range(packing.fields))
+    rests = [((number + bias + delta // 2) % q) % delta - delta // 2 for number in chunk]
+    return sum(4 * abs(rest) > delta for rest in rests)
+
+
 def decoded(packing: Packing, sums: np.ndarray) -> tuple[np.ndarray, int]:
     """Return (fields, worst error or the mark of tampering) by the kernel."""
     constants = decoding_constants(packing)
@@ -119,8 +127,12 @@ def decoded(packing: Packing, sums: np.ndarray) -> tuple[np.ndarray, int]:
     if sums.shape[1] == 1:
         again = np.empty_like(out)
         width, limit = np.uint64(packing.field_bits), np.uint64(2 * packing.field_limit)
-        quick = packing_kernels.decode_one_prime(sums, constants.moduli, constants.divisor, width, limit, again)
+        exceeding = np.empty(len(sums), dtype=np.int64)
+        quick = packing_kernels.decode_one_prime(
+            sums, constants.moduli, constants.divisor, width, limit, again, exceeding
+        )
         assert quick == worst and np.array_equal(again, out)
+        assert exceeding.tolist() == [large_residuals(packing, chunk) for chunk in sums[:, 0].tolist()]
     return out, int(worst)
 
 
@@ -239,3 +251,23 @@ def test_constants_are_the_numbers_they_say() -> None:
         delta, reciprocal, radix_rest, odd, twos, inverse = (int(x) for x in constants.divisor)
         assert (delta, reciprocal, radix_rest) == (3 << 20, (2**64 - 1) // (3 << 20), 2**64 % (3 << 20))
         assert (odd, twos, inverse * odd % 2**64) == (3, 20, 1)
+
+
+@given(st.integers(1, 2000), st.integers(1, 3), st.integers(1, 9), st.integers(1, 4))
+@settings(max_examples=300)
+def test_every_key_has_its_full_chunks(coordinates: int, fields: int, keys: int, least: int) -> None:
+    """At least `min_chunks_per_key` whole chunks under each key, as few as that takes, and room for everything."""
+    packing = Packing(RINGS[0], coordinates, 4, fields, 1000, 7, keys, least)
+    n, needed = packing.ring.degree, -(-coordinates // fields)
+    assert needed <= packing.coefficients
+    full = packing.coefficients // n
+    chunks = [len(range(full)[k * packing.chunks_per_key : (k + 1) * packing.chunks_per_key]) for k in range(keys)]
+    assert min(chunks) >= least and sum(chunks) == full
+    assert packing.coefficients % n == 0 or keys == 1
+    assert packing.key_coefficients == packing.coefficients - (keys - 1) * packing.chunks_per_key * n >= least * n
+    if keys == 1:
+        assert packing.coefficients == max(least * n, needed + -needed % 16)
+    else:
+        assert full <= max(-(-needed // n), keys * least) + keys + least
+    assert packing.frames[-1].start + packing.frames[-1].size == packing.ciphertext_bytes
+    assert sum(last - first for first, last in map(packing.frame_coefficients, packing.frames)) == packing.coefficients

@@ -26,6 +26,7 @@ from secureagg.he.sharing import (
     unpack_elements,
     verify_shares,
 )
+from secureagg.ring.params import PRIMES
 
 CHALLENGE = bytes(range(32))
 SHARINGS = st.sampled_from(
@@ -35,6 +36,7 @@ SHARINGS = st.sampled_from(
         Sharing(64, 359, 1, 1),
         Sharing(9, 1009, 7, 4),
         Sharing(3, 131101, 30, 17),
+        Sharing(16, PRIMES[0], 5, 4),
     ]
 )
 

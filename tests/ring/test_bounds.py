@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secureagg.errors import ParameterError
-from secureagg.ring import SecretStream, fill_gaussian, noise_bound, smoothing_parameter
+from secureagg.ring import SecretStream, fill_gaussian, noise_bound, noise_squared_norm_bound, smoothing_parameter
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,34 @@ def test_impossible_sums_are_refused(arguments: tuple[float, int, int]) -> None:
 def test_smoothing_of_nothing_is_refused(arguments: tuple[int, int]) -> None:
     with pytest.raises(ParameterError, match="smoothing parameter"):
         smoothing_parameter(*arguments)
+
+
+@pytest.mark.parametrize("coefficients", [1, 16, 4096, 501760, 10**9])
+@pytest.mark.parametrize("bits", [1, 40])
+def test_squared_norm_bound_is_laurent_and_massarts(coefficients: int, bits: int) -> None:
+    x = bits * math.log(2)
+    real = 6.6**2 * (coefficients + 2 * math.sqrt(coefficients * x) + 2 * x)
+    assert noise_squared_norm_bound(6.6, coefficients, bits) == pytest.approx(real, rel=1e-12, abs=1)
+    assert noise_squared_norm_bound(6.6, coefficients, bits) <= real * (1 + 1e-12)
+
+
+def longer(sigma: float, squared: int, draws: int = 4000, coefficients: int = 64) -> int:
+    """Return how many of `draws` vectors of discrete Gaussians have a squared norm above `squared`."""
+    out = np.empty((draws, coefficients), dtype=np.int64)
+    fill_gaussian(out, SecretStream(bytes(32)), sigma)
+    return int(((out**2).sum(axis=1) > squared).sum())
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 6.6])
+def test_norms_stay_within_the_bound_as_often_as_stated(sigma: float) -> None:
+    """4000 vectors at 2^-4: at most 250 expected, 350 or more with probability < 10^-9."""
+    bound = noise_squared_norm_bound(sigma, 64, 4)
+    assert longer(sigma, bound) < 350
+    if sigma > 1:  # a narrower one is well below its bound, for the integers cut its tails
+        assert longer(sigma * math.sqrt(1.5), bound) > 1000
+
+
+@pytest.mark.parametrize("changes", [{"sigma": 0.0}, {"sigma": math.nan}, {"coefficients": 0}, {"failure_bits": 0}])
+def test_norms_of_nothing_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ParameterError, match=r"norm bound of .* all must be positive"):
+        noise_squared_norm_bound(**{"sigma": 6.6, "coefficients": 4} | changes)  # type: ignore[arg-type]

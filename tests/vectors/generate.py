@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import secureagg as sa
-from secureagg import client as client_module
+from secureagg import contribution as contribution_module
 from secureagg.he.deal import Dealer
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum, unpack_elements
@@ -54,7 +54,7 @@ def seeded(label: str) -> Iterator[None]:
 
     with (
         patch.object(os, "urandom", draw),
-        patch.object(client_module, "X25519PrivateKey", SeededKey),
+        patch.object(contribution_module, "X25519PrivateKey", SeededKey),
         patch.dict(os.environ, SECUREAGG_THREADS="1"),  # which frame draws which errors is open otherwise
     ):
         yield
@@ -64,17 +64,18 @@ def seeded(label: str) -> Iterator[None]:
 def bad_shares_for(members: Sequence[int]) -> Iterator[None]:
     """Make the client deal these members shares that are off its polynomials by one, in the first element."""
 
-    class Cheat(Dealer):
-        def shares(self, member_id: int) -> bytes:
-            packed = super().shares(member_id)
-            if member_id not in members:
-                return packed
-            width = self._sharing.element_bits
-            number = int.from_bytes(packed, "little")
-            first = number % 2**width
-            return (number - first + (first + 1) % self._sharing.modulus).to_bytes(len(packed), "little")
+    honest = Dealer.shares
 
-    with patch.object(client_module, "Dealer", Cheat):
+    def shares(self: Dealer, member_id: int) -> bytes:
+        packed = honest(self, member_id)
+        if member_id not in members:
+            return packed
+        width = self._sharing.element_bits
+        number = int.from_bytes(packed, "little")
+        first = number % 2**width
+        return (number - first + (first + 1) % self._sharing.modulus).to_bytes(len(packed), "little")
+
+    with patch.object(Dealer, "shares", shares):
         yield
 
 
@@ -174,13 +175,13 @@ def contribute(
 ) -> tuple[bytes, list[int]]:
     """Return a contribution and the grid values in it, seen on their way into the encryption."""
     seen: list[int] = []
-    encrypt = client_module.Encryptor.encrypt
+    encrypt = contribution_module.Encryptor.encrypt
 
-    def watched(self: Any, frame: Any, values: np.ndarray[Any, Any]) -> bytearray:
+    def watched(self: Any, frame: Any, values: np.ndarray[Any, Any], *filled: Any) -> bytearray:
         seen.extend(values.tolist())
-        return encrypt(self, frame, values)
+        return encrypt(self, frame, values, *filled)
 
-    with patch.object(client_module.Encryptor, "encrypt", watched):
+    with patch.object(contribution_module.Encryptor, "encrypt", watched):
         payload = sa.contribute(session, identity, update, weight)
     assert seen[-1] == weight
     return payload, seen[:-1]

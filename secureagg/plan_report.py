@@ -1,0 +1,82 @@
+"""A plan in words and numbers: what it costs, guarantees and assumes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from secureagg.bounds import FAILURE_BITS, Proven
+
+if TYPE_CHECKING:
+    from secureagg.plan import RoundPlan
+
+__all__ = ["report"]
+
+
+def report(plan: RoundPlan) -> str:
+    """Return the report, a line a subject and one for each inequality."""
+    packing, ring, committee = plan.packing, plan.packing.ring, plan.committee
+    size, plain = (
+        plan.bytes_per_client,
+        sum(
+            math.prod(shape) * np.dtype(dtype).itemsize
+            for shape, dtype in zip(plan.layout.shapes, plan.layout.dtypes, strict=True)
+        ),
+    )
+    chosen = "fewest bytes among the sets that fit" if plan.parameters == "auto" else "named in the plan"
+    if plan.proofs:
+        chosen = "the set that proofs work on"
+    lines = [
+        f"{plan.layout.size:,} values in {len(plan.layout.shapes)} tensors, {plan.clients} clients, "
+        f"quorum {plan.quorum}",
+        f"grid: {plan.value_bits} bits, C = {plan.value_limit}, step {1 / plan.quantiser.scale:.3g} "
+        f"(values beyond ±{plan.quantiser.bound:g} are clamped, updates beyond L2 norm {plan.l2_clip:g} scaled)",
+        f"parameters: {ring.name} ({chosen}): N = {ring.degree}, log2 q = {math.log2(ring.modulus):.1f}, "
+        f"σ = {ring.sigma}",
+        f"packing: {packing.fields} fields of {packing.field_bits} bits a coefficient, Δ = {packing.delta}, "
+        f"{packing.chunks} chunks, {packing.keys} one-time key{'s' if packing.keys > 1 else ''}",
+        f"bytes per client: {size:,} ({size / plan.layout.size:.2f} a value; plain {plain:,}), of which "
+        f"{plan.box_bytes:,} for each committee member; a member answers with {plan.sharing.answer_bytes:,}",
+        f"committee: any {committee.members_needed} of {committee.size} open the sum ({committee.mode}); "
+        f"{committee.size - committee.members_needed} may be away, {committee.colluding} may collude",
+        f"failure: with everybody honest the sum opens exactly, but with probability ≤ 2^-{FAILURE_BITS - 1}",
+        f"security: {ring.security_bits} bits classical in the MATZOV cost model, {ring.core_svp_bits} in core-SVP "
+        "(lattice-estimator, width 3.2 after the hint)"
+        if ring.is_secure
+        else "security: none, a toy set for tests",
+        *(
+            ["proofs: none. A client may send any vector and weight; only sums are checked against their limits"]
+            if plan.proven is None
+            else _proof_lines(plan, plan.proven)
+        ),
+        "privacy: the sum is exact; nothing is differentially private",
+        "bounds, each checked:",
+    ]
+    lines += [f"  {bound.meaning}: {bound.inequality}: {bound.numbers}" for bound in plan.bounds]
+    return "\n".join(lines)
+
+
+def _proof_lines(plan: RoundPlan, proven: Proven) -> list[str]:
+    """Return what is proven, to how many bits, at what price, and what a client can still do."""
+    statement, scale = proven.statement, plan.quantiser.scale
+    clip, largest = scale * plan.l2_clip, math.sqrt(statement.norm_bound)
+    errors = math.sqrt(statement.error_bound)
+    # A step is moved by an error of Δ/2 less what the honest ones add, and none by less (docs/proofs/overflow.md).
+    free = statement.delta / 2 - plan.error_bound
+    steered = errors / free if errors >= free else 0.0
+    terms = ", ".join(f"{name} {bits:.1f}" for name, bits in statement.soundness_terms.items())
+    found, refusals = plan.proven_choices()
+    costs = {bool(choice.statement.value_limit): f"{choice.total_bytes(plan.committee):,} bytes" for choice in found}
+    refused = refusals[0] if refusals else ""
+    return [
+        f"proofs: {plan.proof_bytes:,} bytes a client, to {statement.soundness_bits:.1f} bits of soundness: {terms}",
+        f"effective bound of a client: B + B_e/(Δ/2 − E) = {largest:.2f} + {steered:.2f} = {largest + steered:.2f} "
+        f"grid steps = {(largest + steered) / scale:.6g}, {(largest + steered) / clip:.4f} of l2_clip",
+        f"coordinates: |v| ≤ V = {proven.value_range}, {'with' if plan.range_argument else 'without'} the range "
+        f"argument, for the fewest bytes of ciphertext, shares and proof: {costs.get(False, refused)} without, "
+        f"{costs.get(True, refused)} with it",
+        "a client can still send any vector within that bound, whatever its data, with any weight in "
+        f"[1, {plan.max_weight}]",
+    ]
