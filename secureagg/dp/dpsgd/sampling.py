@@ -1,0 +1,145 @@
+"""Which examples a batch holds, drawn from the operating system's randomness, and the name an accountant needs."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureagg.dp.dpsgd.backend import keras
+from secureagg.errors import ParameterError
+from secureagg.ring.xof import SecretStream
+
+__all__ = ["FixedSizeBatches", "PoissonBatches", "Sampling"]
+
+_NEGLIGIBLE = 2.0**-40
+_MULTIPLE = 8
+
+
+class Sampling(Enum):
+    """How batches are drawn; amplification by sampling may be claimed for Poisson only."""
+
+    POISSON = "each example is in each batch independently, with probability expected_batch / examples"
+    FIXED_SIZE = "the examples are shuffled every epoch and cut into batches of expected_batch"
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Examples x [n, …] and y [n, …] and a stream of secret words."""
+
+    def __init__(self, x: NDArray[Any], y: NDArray[Any], stream: SecretStream | None) -> None:
+        super().__init__()
+        if len(x) != len(y) or len(x) == 0:
+            raise ParameterError(f"{len(x)} inputs and {len(y)} labels; both must be of the same n ≥ 1 examples")
+        self._x, self._y = np.asarray(x), np.asarray(y)
+        self._stream = stream or SecretStream()
+
+    def _words(self, count: int) -> NDArray[np.uint64]:
+        words = np.empty(count, dtype=np.uint64)
+        self._stream.fill(words)
+        return words
+
+
+class PoissonBatches(_Batches):
+    """Batches (x, y, mask) that hold each example independently with probability expected_batch / n, drawn anew.
+
+    All have `capacity` rows: the examples drawn, then rows of zeros whose mask is 0. If more are drawn than fit, a
+    uniformly random `capacity` of them stay, and `overflows` counts the batch. That is no longer Poisson sampling:
+    over T batches, (1 + e^ε)·T·overflow_probability is added to δ (Chua et al., NeurIPS 2024). Unless given, capacity
+    is the smallest multiple of 8 for which overflow_probability ≤ 2^-40.
+    An epoch is n / expected_batch batches, rounded; Keras draws one more to learn their shapes, and discards it.
+    """
+
+    def __init__(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        expected_batch: float,
+        *,
+        capacity: int | None = None,
+        stream: SecretStream | None = None,
+    ) -> None:
+        super().__init__(x, y, stream)
+        n = len(self._x)
+        if not 1 <= expected_batch <= n:
+            raise ParameterError(f"expected_batch={expected_batch}: must be within 1 … n={n}")
+        if capacity is not None and capacity < expected_batch:
+            raise ParameterError(f"capacity={capacity} < expected_batch={expected_batch}: half the batches overflow")
+        self.expected_batch = expected_batch
+        self.rate = expected_batch / n
+        self.capacity = capacity or _smallest_capacity(n, self.rate)
+        self.overflow_probability = _binomial_tail(n, self.rate, self.capacity)
+        self.overflows = 0
+
+    def __len__(self) -> int:
+        return max(1, round(len(self._x) / self.expected_batch))
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]:
+        chosen = self._draw()
+        mask = np.zeros(self.capacity, dtype=np.float32)
+        mask[: len(chosen)] = 1
+        return _padded(self._x, chosen, self.capacity), _padded(self._y, chosen, self.capacity), mask
+
+    def _draw(self) -> NDArray[np.intp]:
+        # A word is below ⌊rate·2^64⌋ with that probability to within 2^-64.
+        chosen = np.flatnonzero(self._words(len(self._x)) <= np.uint64(min(int(self.rate * 2**64), 2**64 - 1)))
+        if len(chosen) > self.capacity:
+            self.overflows += 1
+            chosen = np.sort(chosen[np.argsort(self._words(len(chosen)))[: self.capacity]])
+        return chosen
+
+
+class FixedSizeBatches(_Batches):
+    """Batches (x, y) of exactly `expected_batch` examples, in a new random order every epoch; the rest is left out."""
+
+    def __init__(
+        self, x: NDArray[Any], y: NDArray[Any], expected_batch: float, *, stream: SecretStream | None = None
+    ) -> None:
+        super().__init__(x, y, stream)
+        if not (expected_batch == int(expected_batch) and 1 <= expected_batch <= len(self._x)):
+            raise ParameterError(f"expected_batch={expected_batch}: must be an integer within 1 … n={len(self._x)}")
+        self.expected_batch = int(expected_batch)
+        self._order = np.argsort(self._words(len(self._x)))
+
+    def __len__(self) -> int:
+        return len(self._x) // self.expected_batch
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        chosen = self._order[index * self.expected_batch : (index + 1) * self.expected_batch]
+        return self._x[chosen], self._y[chosen]
+
+    def on_epoch_end(self) -> None:
+        """Shuffle. Called by Keras."""
+        self._order = np.argsort(self._words(len(self._x)))
+
+
+def _padded(values: NDArray[Any], chosen: NDArray[np.intp], capacity: int) -> NDArray[Any]:
+    batch = np.zeros((capacity, *values.shape[1:]), dtype=values.dtype)
+    np.take(values, chosen, axis=0, out=batch[: len(chosen)])
+    return batch
+
+
+def _smallest_capacity(n: int, rate: float) -> int:
+    capacity = math.ceil(rate * n / _MULTIPLE) * _MULTIPLE
+    while capacity < n and _binomial_tail(n, rate, capacity) > _NEGLIGIBLE:
+        capacity += _MULTIPLE
+    return min(capacity, n)
+
+
+def _binomial_tail(n: int, rate: float, above: int) -> float:
+    """Return P(Binomial(n, rate) > above), summed until the terms no longer matter."""
+    if above >= n:
+        return 0.0
+    if rate >= 1:
+        return 1.0
+    k = above + 1
+    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    term = math.exp(choose + k * math.log(rate) + (n - k) * math.log1p(-rate))
+    total, odds = 0.0, rate / (1 - rate)
+    while k <= n and term > total * 1e-17:
+        total += term
+        term *= (n - k) / (k + 1) * odds
+        k += 1
+    return min(total, 1.0)
