@@ -11,6 +11,7 @@ from secureagg.cli.demo import demo
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption
 from secureagg.cli.plan import plan
+from secureagg.cli.verify import verify
 from secureagg.cli.warm import warm_up
 
 __all__ = ["app"]
@@ -47,4 +48,5 @@ def root(
 
 app.command(no_args_is_help=False)(demo)
 app.command()(plan)
+app.command()(verify)
 app.command("warm-up", no_args_is_help=False)(warm_up)

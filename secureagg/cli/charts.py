@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from secureagg.cli.figures import Figures, RoundFigures, TrainingFigures
 from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES, limit_title
 
-__all__ = ["bytes_chart", "curves", "deviation_chart", "drawable", "holdings_chart", "seconds_chart"]
+__all__ = ["Trainings", "bytes_chart", "curves", "deviation_chart", "drawable", "holdings_chart", "seconds_chart"]
 
-_PLAIN, _PRIVATE, _LIMIT = "#9db4c8", "#b3402a", "#6b7280"
+_LIMIT = "#6b7280"
+_LINES = {  # colour and width of a lane's curve; the first one drawn shows beside what lies upon it
+    "plain": ("#9db4c8", 4.5),
+    "private": ("#b3402a", 1.4),
+    "honest": ("#9db4c8", 4.5),
+    "unproven": ("#b3402a", 1.4),
+    "proven": ("#2f7d4f", 1.4),
+}
 _STYLE: dict[Any, Any] = {  # of any key, as the type matplotlib asks for differs between its versions
     "svg.fonttype": "none",  # letters stay letters: smaller, and searchable
     "svg.hashsalt": "secureagg",  # equal figures give equal bytes
@@ -32,6 +39,9 @@ _STYLE: dict[Any, Any] = {  # of any key, as the type matplotlib asks for differ
     "legend.frameon": False,
 }
 _NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+Trainings = Mapping[str, TrainingFigures]
+"""By the names of their lanes, in the order they are drawn."""
+
 _SIZE = (5.2, 3.3)  # inches
 _COLOURS = 10  # of the palette that tells labels apart
 
@@ -41,16 +51,26 @@ def drawable() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def curves(figures: Figures, title: str, of: Callable[[RoundFigures], float], *, percent: bool = False) -> str:
-    """Return one value of each round, both trainings in one picture."""
+def curves(
+    trainings: Trainings,
+    title: str,
+    of: Callable[[RoundFigures], float],
+    *,
+    percent: bool = False,
+    logarithmic: bool = False,
+) -> str:
+    """Return one value of each round, all trainings in one picture."""
 
     def draw(axes: Any) -> None:
-        for training, colour, width, style, label in _lanes(figures):
+        for lane, training in trainings.items():
+            colour, width = _LINES[lane]
             axes.plot(
                 [r.round_number for r in training.rounds],
                 [of(r) * (100 if percent else 1) for r in training.rounds],
-                color=colour, linewidth=width, linestyle=style, label=label,
+                color=colour, linewidth=width, label=LANE_TITLES[lane],
             )  # fmt: skip
+        if logarithmic:
+            axes.set_yscale("log")
         axes.set_title(title + (", %" if percent else ""))
         axes.set_xlabel("round")
         axes.legend()
@@ -69,7 +89,7 @@ def deviation_chart(figures: Figures) -> str:
         axes.plot(
             [round_number for round_number, _ in points],
             [deviation for _, deviation in points],
-            "o", color=_PRIVATE, markersize=3.5, label="largest in the round",
+            "o", color=_LINES["private"][0], markersize=3.5, label="largest in the round",
         )  # fmt: skip
         axes.set_yscale("log")
         axes.set_title("Distance to the plain mean of the same updates")
@@ -81,35 +101,35 @@ def deviation_chart(figures: Figures) -> str:
     return _svg(draw)
 
 
-def bytes_chart(figures: Figures) -> str:
+def bytes_chart(trainings: Trainings) -> str:
     """Return what a client sends and receives in a round."""
 
     def kilobytes(training: TrainingFigures) -> list[float]:
         return [training.bytes_up_per_client / 1000, training.bytes_down_per_client / 1000]
 
-    return _bars(figures, "A client's traffic in a round, kB", ["up", "down"], kilobytes)
+    return _bars(trainings, "A client's traffic in a round, kB", ["up", "down"], kilobytes)
 
 
-def seconds_chart(figures: Figures) -> str:
+def seconds_chart(trainings: Trainings) -> str:
     """Return where the time of the whole run went."""
 
     def seconds(training: TrainingFigures) -> list[float]:
         return [training.seconds[stage] for stage in STAGE_TITLES]
 
-    return _bars(figures, "Time of the whole run by stage, s", list(STAGE_TITLES.values()), seconds)
+    return _bars(trainings, "Time of the whole run by stage, s", list(STAGE_TITLES.values()), seconds)
 
 
-def holdings_chart(figures: Figures) -> str:
+def holdings_chart(holdings: Sequence[Sequence[int]]) -> str:
     """Return how many examples of which label each client holds."""
     import matplotlib
 
     palette = matplotlib.colormaps["tab10"]
 
     def draw(axes: Any) -> None:
-        clients = range(len(figures.holdings))
-        left = [0] * len(figures.holdings)
-        for label in range(len(figures.holdings[0])):
-            widths = [held[label] for held in figures.holdings]
+        clients = range(len(holdings))
+        left = [0] * len(holdings)
+        for label in range(len(holdings[0])):
+            widths = [held[label] for held in holdings]
             axes.barh(clients, widths, left=left, color=palette(label % _COLOURS), label=str(label))
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set_title("Examples each client holds, by label")
@@ -121,25 +141,17 @@ def holdings_chart(figures: Figures) -> str:
     return _svg(draw)
 
 
-def _lanes(figures: Figures) -> Sequence[tuple[TrainingFigures, str, float, str, str]]:
-    plain = (figures.plain, _PLAIN, 4.5, "-", LANE_TITLES["plain"])
-    if figures.private is None:
-        return [plain]
-    return [plain, (figures.private, _PRIVATE, 1.4, "-", LANE_TITLES["private"])]
-
-
 def _bars(
-    figures: Figures,
+    trainings: Trainings,
     title: str,
     names: list[str],
     of: Callable[[TrainingFigures], list[float]],
 ) -> str:
     def draw(axes: Any) -> None:
-        lanes = _lanes(figures)
-        thickness = 0.8 / len(lanes)
-        for index, (training, colour, _, _, label) in enumerate(lanes):
-            places = [position + (index - (len(lanes) - 1) / 2) * thickness for position in range(len(names))]
-            drawn = axes.barh(places, of(training), thickness * 0.92, color=colour, label=label)
+        thickness = 0.8 / len(trainings)
+        for index, (lane, training) in enumerate(trainings.items()):
+            places = [position + (index - (len(trainings) - 1) / 2) * thickness for position in range(len(names))]
+            drawn = axes.barh(places, of(training), thickness * 0.92, color=_LINES[lane][0], label=LANE_TITLES[lane])
             axes.bar_label(
                 drawn,
                 fmt=_bar_label,
@@ -152,7 +164,7 @@ def _bars(
         axes.margins(x=0.15)
         axes.grid(axis="y", visible=False)
         axes.set_title(title)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(lanes))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(trainings))
 
     return _svg(draw)
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from secureagg.cli.attack_figures import AttackFigures, of_attack
+from secureagg.cli.attack_report import print_attack, write_attack_report
+from secureagg.cli.attacked import LANES, choose_malicious, prepare_attack, train_attacked
 from secureagg.cli.experiment import Experiment, prepare, train
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.figures import Figures, of_run
-from secureagg.cli.options import refuse_unused
+from secureagg.cli.options import refuse_given, refuse_unused
 from secureagg.cli.progress import watching
 from secureagg.cli.report import missing_for_report, write_report
 from secureagg.cli.settings import (
+    Attack,
     DatasetName,
     ModelName,
     OneShotSettings,
@@ -32,7 +37,8 @@ from secureagg.errors import ParameterError
 __all__ = ["demo"]
 
 _RUN, _SUM, _OUTPUT = "What is trained", "How it is summed", "What comes out"
-_ONE_SHOT, _TENSEAL = "With --scheme one-shot", "With --scheme tenseal"
+_ONE_SHOT, _TENSEAL, _ATTACK = "With --scheme one-shot", "With --scheme tenseal", "Under attack"
+_ROUNDS, _DROP = {False: 40, True: 15}, {False: 0.3, True: 0.0}  # by default, and with an attack
 _USED_BY = {
     **dict.fromkeys(("l2_clip", "value_bits", "members", "absent_members"), Scheme.ONE_SHOT),
     **dict.fromkeys(("magnitude", "precision"), Scheme.TENSEAL),
@@ -53,7 +59,10 @@ def demo(
     clients: Annotated[
         int, typer.Option(metavar="N", min=1, help="Clients, all of them in every round.", rich_help_panel=_RUN)
     ] = 10,
-    rounds: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds.", rich_help_panel=_RUN)] = 40,
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Rounds.", show_default="40, or 15 with an attack", rich_help_panel=_RUN),
+    ] = None,
     partition: Annotated[
         str,
         typer.Option(
@@ -71,11 +80,16 @@ def demo(
         typer.Option(metavar="N", min=0, help="Of everything but keys; one seed, one result.", rich_help_panel=_RUN),
     ] = 0,
     drop: Annotated[
-        float,
+        float | None,
         typer.Option(
-            metavar="P", min=0.0, max=1.0, help="Chance that a client vanishes in a round.", rich_help_panel=_RUN
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            help="Chance that a client vanishes in a round.",
+            show_default="0.3, or 0 with an attack",
+            rich_help_panel=_RUN,
         ),
-    ] = 0.3,
+    ] = None,
     scheme: Annotated[
         Scheme, typer.Option(help="Encryption; plain trains in the clear only.", rich_help_panel=_SUM)
     ] = Scheme.ONE_SHOT,
@@ -106,6 +120,17 @@ def demo(
             rich_help_panel=_TENSEAL,
         ),
     ] = None,
+    attack: Annotated[
+        Attack,
+        typer.Option(
+            help="What malicious clients do; the run then compares no attack, no proofs, and proofs.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = Attack.NONE,
+    malicious: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of the clients, drawn by the seed.", rich_help_panel=_ATTACK),
+    ] = 0.2,
     report: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Where to write the report with its curves.", rich_help_panel=_OUTPUT),
@@ -126,19 +151,24 @@ def demo(
     """Train on real data with encrypted updates, and in the clear beside it, and compare the two.
 
     Three clients in ten vanish in each round, the same ones in both trainings, and so does a committee member.
-    Takes about a minute on two cores. Examples:
+    Takes about a minute on two cores. With --attack some clients are malicious:
+    nobody vanishes, and rounds are fewer, unless you say so. Examples:
 
     secureagg demo
 
     secureagg demo --clients 20 --partition shards:2 --drop 0.5
 
     secureagg demo --dataset mnist --data-dir mnist/ --rounds 15 --json
+
+    secureagg demo --attack scale --malicious 0.3
     """
     debug = debugging(context, debug)
     with reported(debug):
         if resume and state_dir is None:
             raise typer.BadParameter("it needs --state-dir, where the run was saved", param_hint="--resume")
         refuse_unused(context, scheme, _USED_BY)
+        attacked = attack is not Attack.NONE
+        _refuse_unattacked(context, scheme, state_dir, attacked=attacked)
         encryption: OneShotSettings | TensealSettings | None = None
         if scheme is Scheme.ONE_SHOT:
             encryption = OneShotSettings(l2_clip, value_bits, members, absent_members)
@@ -146,7 +176,7 @@ def demo(
             encryption = TensealSettings(magnitude, 1e-6 * magnitude if precision is None else precision)
         settings = Settings(
             clients=clients,
-            rounds=rounds,
+            rounds=_ROUNDS[attacked] if rounds is None else rounds,
             dataset=dataset,
             data_dir=data_dir,
             partition=_partition(partition),
@@ -154,19 +184,52 @@ def demo(
             encryption=encryption,
             model=model or (ModelName.MLP if dataset is DatasetName.BREAST_CANCER else ModelName.CNN),
             seed=seed,
-            drop=drop,
+            drop=_DROP[attacked] if drop is None else drop,
         )
         said = Console(stderr=True)
         target = None if no_report else _writable(report, said)
         said.print("Preparing data, keys and TensorFlow …", style="dim")
-        figures = _run(prepare(settings, quietly=not debug, observe=telling(said)), said, state_dir, resume)
-        if as_json:
-            typer.echo(figures.to_json())
+        observe = telling(said)
+        if attacked:
+            chosen = choose_malicious(attack, malicious, clients, seed)
+            experiment = prepare_attack(settings, chosen, quietly=not debug, observe=observe)
+            with watching(said, LANES, settings.rounds, clients) as watch:
+                found = of_attack(experiment, train_attacked(experiment, watch))
+            _show(found, print_attack, write_attack_report, target, said, as_json=as_json)
         else:
-            print_summary(Console(), figures)
-        if target is not None:
-            write_report(target, figures)
-            said.print(Text(f"Report: {target}"), soft_wrap=True)
+            figures = _run(prepare(settings, quietly=not debug, observe=observe), said, state_dir, resume)
+            _show(figures, print_summary, write_report, target, said, as_json=as_json)
+
+
+_Figures = TypeVar("_Figures", Figures, AttackFigures)
+
+
+def _show(
+    figures: _Figures,
+    print_them: Callable[[Console, _Figures], None],
+    write_them: Callable[[Path, _Figures], None],
+    target: Path | None,
+    said: Console,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        typer.echo(figures.to_json())
+    else:
+        print_them(Console(), figures)
+    if target is not None:
+        write_them(target, figures)
+        said.print(Text(f"Report: {target}"), soft_wrap=True)
+
+
+def _refuse_unattacked(context: typer.Context, scheme: Scheme, state_dir: Path | None, *, attacked: bool) -> None:
+    """Refuse options that do not go together with an attack, or without one."""
+    if not attacked:
+        refuse_given(context, "malicious", "only an --attack uses it")
+    elif scheme is not Scheme.ONE_SHOT:
+        raise typer.BadParameter(f"it is on --scheme {Scheme.ONE_SHOT}, and this is {scheme}", param_hint="--attack")
+    elif state_dir is not None:
+        raise typer.BadParameter("an attacked run is not saved", param_hint="--state-dir")
 
 
 def _run(experiment: Experiment, said: Console, state_dir: Path | None, resume: bool) -> Figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,9 +29,9 @@ from secureagg.events import Observer
 from secureagg.plan import Committee, RoundPlan
 from secureagg.warm import warm_up
 
-__all__ = ["Experiment", "Lane", "Watch", "prepare", "train"]
+__all__ = ["QUORUM", "Experiment", "Lane", "Watch", "prepare", "train", "train_lanes"]
 
-_QUORUM = 2  # the mean of a single update is that update
+QUORUM = 2  # the mean of a single update is that update
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,17 @@ class Experiment:
 
 @dataclass
 class Lane:
-    """One of the trainings that run side by side; `deviation` and `clipped` are by round, and empty in the clear."""
+    """One of the trainings that run side by side; `deviation` and `clipped` are by round, and empty in the clear.
+
+    collapsed: why it ended before its time, if it did.
+    """
 
     name: str
     aggregation: fl_core.Aggregation
     deviation: dict[int, float] = field(default_factory=dict)
     clipped: dict[int, int] = field(default_factory=dict)
     results: list[fl_core.RoundResult] = field(default_factory=list)
+    collapsed: str | None = None
 
 
 class Watch(Protocol):
@@ -86,7 +90,7 @@ def prepare(settings: Settings, *, quietly: bool, observe: Observer | None = Non
         fl_core.localise(dataset, partition),
         (dataset.x_test, dataset.y_test),
         settings.rounds,
-        quorum=min(_QUORUM, settings.clients),
+        quorum=min(QUORUM, settings.clients),
         seed=settings.seed,
     )
     rate = settings.drop / 2
@@ -119,16 +123,37 @@ def train(experiment: Experiment, watch: Watch, state_dir: Path | None, resume: 
         beside = fl_core.Beside(experiment.private, fl_core.PlainMean())
         clipped = experiment.private.clipped if isinstance(experiment.private, OneShotAggregation) else {}
         lanes.append(Lane("private", beside, beside.deviation, clipped))
+    train_lanes(experiment, lanes, watch, state_dir, resume=resume)
+    return lanes
+
+
+def train_lanes(
+    experiment: Experiment,
+    lanes: Sequence[Lane],
+    watch: Watch,
+    state_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    endure: bool = False,
+) -> None:
+    """Train all lanes, a round of each in turn, and leave the results in them.
+
+    endure: a lane in which too few clients can still train ends there, and tells so; else its QuorumError passes.
+    """
     running = [(lane, _rounds(experiment, lane, watch, state_dir, resume)) for lane in lanes]
     while running:
         lane, rounds = min(running, key=lambda pair: len(pair[0].results))
-        result = next(rounds, None)
+        try:
+            result = next(rounds, None)
+        except fl_core.QuorumError as error:
+            if not (endure and lane.results):
+                raise
+            lane.collapsed, result = str(error), None
         if result is None:
             running.remove((lane, rounds))
         else:
             lane.results.append(result)
             watch.finished(lane.name, result)
-    return lanes
 
 
 def _rounds(
@@ -201,7 +226,7 @@ def _private_aggregation(settings: Settings, max_weight: int) -> OneShotAggregat
     match settings.encryption:
         case OneShotSettings() as chosen:
             return OneShotAggregation(
-                quorum=_QUORUM,
+                quorum=QUORUM,
                 l2_clip=chosen.l2_clip,
                 value_bits=chosen.value_bits,
                 committee=Committee(chosen.members),

@@ -16,7 +16,7 @@ from secureagg.adapters.fl_core import TensealAggregation
 from secureagg.cli.experiment import Experiment, Lane
 from secureagg.cli.settings import LOCAL_TRAINING, LocalTraining, Settings, TensealSettings
 
-__all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "of_run", "ratio"]
+__all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "installed", "of_lane", "of_run", "ratio"]
 
 _AGGREGATION_STAGES = ("contribute", "admit", "finish")
 _LATE_ROUNDS = 5
@@ -88,6 +88,11 @@ class Figures:
     private: TrainingFigures | None
     comparison: Comparison | None
 
+    @property
+    def trainings(self) -> dict[str, TrainingFigures]:
+        """The trainings by the names of their lanes."""
+        return {"plain": self.plain} | ({} if self.private is None else {"private": self.private})
+
     def to_json(self) -> str:
         """All of it, indented; paths and choices as the command line takes them."""
         record = asdict(self)
@@ -97,14 +102,14 @@ class Figures:
 
 def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
     """Return the figures of lanes that have finished."""
-    trained = {lane.name: _training(lane) for lane in lanes}
+    trained = {lane.name: of_lane(lane) for lane in lanes}
     plain, private = trained["plain"], trained.get("private")
     key = experiment.private.public if isinstance(experiment.private, TensealAggregation) else None
     parameters = key.parameters if key else experiment.plan
     return Figures(
         version=secureagg.__version__,
         settings=experiment.settings,
-        versions=_versions(),
+        versions=installed(),
         model_values=experiment.model_values,
         local_training=LOCAL_TRAINING[experiment.settings.dataset],
         holdings=experiment.holdings,
@@ -116,7 +121,8 @@ def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
     )
 
 
-def _training(lane: Lane) -> TrainingFigures:
+def of_lane(lane: Lane) -> TrainingFigures:
+    """Return the figures of a lane that has finished a round at least."""
     rounds = tuple(_round(result, lane) for result in lane.results)
     late = rounds[-_LATE_ROUNDS:]
     seconds = {stage: math.fsum(figures.seconds[stage] for figures in rounds) for stage in STAGES}
@@ -184,12 +190,13 @@ def ratio(private: float, plain: float) -> float | None:
     return private / plain if plain > 0 else None
 
 
-def _versions() -> dict[str, str]:
-    installed = {}
+def installed() -> dict[str, str]:
+    """Return the versions of what is used, and the machine."""
+    found = {}
     for package in _PACKAGES:
         try:
-            installed[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    return {"python": platform.python_version()} | installed | {"machine": machine}
+    return {"python": platform.python_version()} | found | {"machine": machine}

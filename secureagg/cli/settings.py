@@ -10,6 +10,8 @@ from secureagg.errors import ParameterError
 
 __all__ = [
     "LOCAL_TRAINING",
+    "Attack",
+    "AttackSettings",
     "DatasetName",
     "LocalTraining",
     "ModelName",
@@ -114,6 +116,28 @@ class Settings:
     model: ModelName
     seed: int
     drop: float
+
+
+class Attack(StrEnum):
+    """What malicious clients do."""
+
+    NONE = "none"
+    SCALE = "scale"
+    NOISE = "noise"
+    NAN = "nan"
+    REPLAY = "replay"
+    WRONG_SHARES = "wrong-shares"
+
+
+@dataclass(frozen=True)
+class AttackSettings:
+    """An attack on a run.
+
+    clients: who is malicious, a minority drawn by the run's seed
+    """
+
+    kind: Attack
+    clients: tuple[int, ...]
 
 
 @dataclass(frozen=True)

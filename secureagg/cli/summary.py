@@ -27,7 +27,9 @@ def print_summary(console: Console, figures: Figures) -> None:
 
 
 def _table(figures: Figures) -> Table:
-    table = Table(title=task(figures), title_justify="left", title_style="dim", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=task(figures.settings, figures.model_values), title_justify="left", title_style="dim", box=box.SIMPLE_HEAD
+    )
     table.add_column("")
     table.add_column(LANE_TITLES["plain"], justify="right")
     if figures.private is not None:

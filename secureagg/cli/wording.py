@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secureagg.cli.figures import Figures, TrainingFigures, ratio
-from secureagg.cli.settings import OneShotSettings, Scheme
+from secureagg.cli.settings import OneShotSettings, Scheme, Settings
 
 __all__ = [
     "LANE_TITLES",
@@ -14,6 +14,8 @@ __all__ = [
     "STAGE_TITLES",
     "Protection",
     "Row",
+    "as_bytes",
+    "as_seconds",
     "comparison_rows",
     "deviation_line",
     "headline",
@@ -21,7 +23,13 @@ __all__ = [
     "task",
 ]
 
-LANE_TITLES = {"plain": "in the clear", "private": "encrypted"}
+LANE_TITLES = {
+    "plain": "in the clear",
+    "private": "encrypted",
+    "honest": "no attack",
+    "unproven": "without proofs",
+    "proven": "with proofs",
+}
 
 STAGE_TITLES = {
     "train": "train",
@@ -96,12 +104,11 @@ def headline(figures: Figures) -> str:
     )
 
 
-def task(figures: Figures) -> str:
+def task(settings: Settings, model_values: int) -> str:
     """Return what was trained, by whom."""
-    settings = figures.settings
     return (
         f"{settings.dataset}, {settings.clients} clients ({settings.partition}), {settings.rounds} rounds, "
-        f"{settings.model} of {figures.model_values:,} weights, seed {settings.seed}"
+        f"{settings.model} of {model_values:,} weights, seed {settings.seed}"
     )
 
 
@@ -134,12 +141,12 @@ def comparison_rows(figures: Figures) -> list[list[Row]]:
             _accuracy(figures, "accuracy, mean of last five", lambda training: training.late_accuracy),
         ],
         [
-            _row(figures, "bytes up, a client and round", lambda training: training.bytes_up_per_client, _bytes),
-            _row(figures, "bytes down, a client and round", lambda training: training.bytes_down_per_client, _bytes),
+            _row(figures, "bytes up, a client and round", lambda training: training.bytes_up_per_client, as_bytes),
+            _row(figures, "bytes down, a client and round", lambda training: training.bytes_down_per_client, as_bytes),
         ],
         [
             *(_stage(figures, stage, title) for stage, title in STAGE_TITLES.items()),
-            _row(figures, "seconds, total", lambda training: training.seconds_total, _seconds),
+            _row(figures, "seconds, total", lambda training: training.seconds_total, as_seconds),
         ],
     ]
 
@@ -153,7 +160,7 @@ def _accuracy(figures: Figures, name: str, of: Callable[[TrainingFigures], float
 
 
 def _stage(figures: Figures, stage: str, title: str) -> Row:
-    return _row(figures, f"seconds, {title}", lambda training: training.seconds[stage], _seconds)
+    return _row(figures, f"seconds, {title}", lambda training: training.seconds[stage], as_seconds)
 
 
 def _row(figures: Figures, name: str, of: Callable[[TrainingFigures], float], show: Callable[[float], str]) -> Row:
@@ -164,11 +171,13 @@ def _row(figures: Figures, name: str, of: Callable[[TrainingFigures], float], sh
     return Row(name, show(plain), show(private), _times(ratio(private, plain)))
 
 
-def _bytes(count: float) -> str:
+def as_bytes(count: float) -> str:
+    """Return a count with its thousands apart."""
     return f"{count:,.0f}"
 
 
-def _seconds(seconds: float) -> str:
+def as_seconds(seconds: float) -> str:
+    """Return seconds to some three digits."""
     return f"{seconds:.4f}" if seconds < 0.1 else f"{seconds:.2f}"
 
 

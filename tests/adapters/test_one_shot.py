@@ -179,6 +179,46 @@ def spoiled_box(*spoiled: int) -> Callable[..., bytes]:
     return spoil
 
 
+class TestProofs:
+    """A round in which every contribution is proven; the committee is robust then whatever it was."""
+
+    def test_is_the_plain_mean_within_the_grid(self) -> None:
+        aggregation = aggregation_of(proofs=True)
+        beside = Beside(aggregation, PlainMean())
+        current = beside.begin(1, MODEL, range(3))
+        for client in range(3):
+            current.admit(client, current.contribute(client, update_of(client), client + 1.0))
+        assert current.finish().clients == (0, 1, 2)
+        assert beside.deviation[1] <= limit([1, 2, 3])
+        plan = aggregation.plan(MODEL, 3)
+        assert plan.proofs and plan.proof_bytes > 0 and plan.committee.mode == "robust"
+
+    def test_a_proof_that_was_not_asked_for_or_is_missing_is_refused(self) -> None:
+        for proofs in (False, True):
+            other = aggregation_of(proofs=not proofs).begin(1, MODEL, range(3))
+            current = aggregation_of(proofs=proofs).begin(1, MODEL, range(3))
+            with pytest.raises(Refused, match="contribution"):
+                current.admit(0, other.contribute(0, update_of(0), 1.0))
+
+
+class TestDishonest:
+    """Clients that run other code than the library's."""
+
+    def test_send_what_it_returns_in_their_own_name_alone(self) -> None:
+        seen: list[tuple[Weights, int]] = []
+
+        def flipped(session: sa.Session, identity: sa.Identity, update: Weights, weight: int, rng: Any) -> bytes:
+            seen.append((update, weight))
+            opposite: Weights = [-layer for layer in update]
+            return sa.contribute(session, identity, opposite, weight, rounding_rng=rng)
+
+        current = aggregation_of(dishonest={1: flipped}).begin(1, MODEL, range(2))
+        for client in range(2):
+            current.admit(client, current.contribute(client, update_of(7), 3.0))
+        assert [(len(update), weight) for update, weight in seen] == [(len(MODEL), 3)]
+        assert all(np.abs(mean).max(initial=0) <= limit([3, 3]) for mean in current.finish().mean)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("update", "weight", "reason"),

@@ -19,7 +19,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ended = invoke("--help")
     assert ended.code == 0
     words = " ".join(ended.out.split())
-    assert all(command in words for command in ("demo", "plan", "warm-up"))
+    assert all(command in words for command in ("demo", "plan", "verify", "warm-up"))
     for code in ExitCode:
         assert f"{code.value} {code.meaning}" in words
 
@@ -28,6 +28,8 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ("command", "shown"),
     [
         ("demo", ["secureagg demo --clients 20", "--partition", "dirichlet:ALPHA", "--resume", "cores"]),
+        ("demo", ["--attack", "wrong-shares", "--malicious", "or 15 with"]),
+        ("verify", ["PATH…", "secureagg verify round-7/ --sid", "compare the session id", "--jobs", "exit code is 5"]),
         ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json", "With --scheme tenseal"]),
     ],
 )
@@ -41,7 +43,9 @@ def test_version(invoke: Invoke) -> None:
     assert invoke("--version").out == f"secureagg {secureagg.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["plan"], ["plan", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["verify", "--help"], ["plan"], ["plan", "--json"]]
+)
 def test_loads_nothing_heavy(spawn: Spawn, arguments: list[str]) -> None:
     ended = spawn(*arguments, before=REPORT_MODULES)
     assert ended.code == 0
