@@ -49,6 +49,7 @@ layers: $(VENV)/.with-dev  ## import-linter: imports go down only
 
 bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.page
 
 docs: $(VENV)/.with-dev  ## run every code block of README and docs
 	@$(BIN)/python -m pytest tests/test_documents.py

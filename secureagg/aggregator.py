@@ -36,18 +36,23 @@ class Result:
     """What a round reveals.
 
     mean: max_weight · Σv / (scale · Σw), in the layout's shapes and dtypes; total_weight: Σw; clients: those in the
-    sum; tally: bytes anyone can check it with (None without a spool); refused: clients left out for the committee's
-    complaints; faults: members that answered wrongly, each with the reason. The result is right in spite of them.
-    disagreeing: members whose answers were left aside where nobody can be named: they lied, or others did.
+    sum; refused: clients left out for the committee's complaints; faults: members that answered wrongly, each with the
+    reason. The result is right in spite of them. disagreeing: members whose answers were left aside where nobody can
+    be named: they lied, or others did. read_tally: from the spool.
     """
 
     mean: list[NDArray[np.floating[Any]]] = field(repr=False)
     total_weight: int
     clients: ClientIds
-    tally: bytes | None = field(repr=False)
     refused: Mapping[int, str]
     faults: Mapping[int, str]
     disagreeing: tuple[int, ...] = ()
+    read_tally: Callable[[], bytes] | None = field(default=None, repr=False)
+
+    @property
+    def tally(self) -> bytes | None:
+        """What anyone can check the sum with, read from the spool's file; None without a spool."""
+        return None if self.read_tally is None else self.read_tally()
 
 
 class Aggregator:
@@ -63,7 +68,6 @@ class Aggregator:
     def __init__(self, session: Session, *, spool: str | os.PathLike[str] | None = None) -> None:
         self._session = session
         self._spool = open_spool(session, spool)
-        self._publishes = spool is not None
         self._total = Total(session.plan.packing)
         self._admitted = np.zeros(session.plan.clients, dtype=np.bool_)
         self._request: Request | None = None
@@ -211,18 +215,15 @@ class Aggregator:
         threshold = self._session.plan.sharing.threshold
         decoder = self._decoder(key_sum(self._session.plan.sharing, members[:threshold], sums))
         mean, total_weight = self._decode(decoder)
-        published = None
-        if self._publishes:
-            published = tally(self._session, self._request, self._total.frame, self._spool.view)
-            self._spool.publish(published)
+        published = tally(self._session, self._request, self._total.frame, self._spool.view)
         return Result(
             mean=mean,
             total_weight=total_weight,
             clients=self._request.clients,
-            tally=published,
             refused=dict(self._refused),
             faults=faults,
             disagreeing=() if named else others,
+            read_tally=self._spool.publish(published),
         )
 
     def _decoder(self, keys: NDArray[np.int64]) -> Decoder:
@@ -234,7 +235,7 @@ class Aggregator:
         plan = self._session.plan
         assert self._request is not None
         count = len(self._request.clients)
-        total_weight = int(decoder.values(self._total, len(plan.packing.frames) - 1)[-1])
+        total_weight = int(decoder.values(self._total, plan.packing.weight_frame)[-1])
         least, most = plan.weight_limits(count)
         if not least <= total_weight <= most:
             raise UnattributedFault(
@@ -250,8 +251,10 @@ class Aggregator:
         def decode_frame(index: int) -> None:
             values = decoder.values(self._total, index)
             first, _ = plan.packing.frame_coordinates(plan.packing.frames[index])
-            values = values[: plan.layout.size - first]
-            if values.size and max(int(values.max()), -int(values.min())) > limit:
+            values = values[: max(0, plan.layout.size - first)]
+            if not values.size:
+                return
+            if max(int(values.max()), -int(values.min())) > limit:
                 raise UnattributedFault(f"a coordinate of the sum is beyond {limit}; nothing was decoded")
             assembly.write(values * factor, first)
 

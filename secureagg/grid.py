@@ -62,14 +62,18 @@ class GridUpdate:
 
     def between(self, first: int, last: int) -> NDArray[np.int64]:
         """Return coordinates [first, last), the weight after the last value; `first` is even. Ask for each once."""
-        end = min(last, self._layout.size)
-        if self._rounded is None:
+        size = self._layout.size
+        weighted = first <= size < last
+        first, end = min(first, size), min(last, size)
+        if first == end:
+            values = np.empty(0, dtype=np.int64)
+        elif self._rounded is None:
             values, clamped = self._round(self._span, first, end)
             with self._lock:
                 self._clamped += clamped
         else:
             values = self._rounded[first:end]
-        return np.append(values, self.weight) if last > end else values
+        return np.append(values, self.weight) if weighted else values
 
     def _round(self, span: SecretSpan, first: int, end: int) -> tuple[NDArray[np.int64], int]:
         words = np.empty(2 * -(-(end - first) // 4), dtype=np.uint64)  # whole blocks of the stream, two values a word

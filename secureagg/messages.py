@@ -113,7 +113,7 @@ class Dealing:
             signature=bytes(reader.raw(SIGNATURE_BYTES)),
             ephemeral=bytes(reader.raw(32)),
             ciphertext=bytes(reader.raw(DIGEST_BYTES)),
-            boxes=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in range(plan.committee.size)),
+            boxes=_digests(reader, plan.committee.size),
             check=bytes(reader.raw(plan.sharing.check_bytes)),
             commitment=bytes(reader.raw(proof)),
             proof=bytes(reader.raw(proof)),
@@ -175,8 +175,8 @@ class Header:
             client_id=reader.integer(4),
             signature=bytes(reader.raw(SIGNATURE_BYTES)),
             ephemeral=bytes(reader.raw(32)),
-            frames=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in plan.packing.frames),
-            boxes=tuple(bytes(reader.raw(DIGEST_BYTES)) for _ in range(plan.committee.size)),
+            frames=_digests(reader, len(plan.packing.frames)),
+            boxes=_digests(reader, plan.committee.size),
             check=bytes(reader.raw(plan.sharing.check_bytes)),
             commitment=bytes(reader.raw(proof)),
             proof=bytes(reader.raw(proof)),
@@ -322,6 +322,11 @@ def request_entries(
         yield dealing, box
     if source.read(1):
         raise EncodingError("request: trailing bytes")
+
+
+def _digests(reader: Reader, count: int) -> tuple[bytes, ...]:
+    # From a list: a tuple made of a generator is cut to size, and CPython keeps up to 2000 of those for each length.
+    return tuple([bytes(reader.raw(DIGEST_BYTES)) for _ in range(count)])
 
 
 def _same_session(reader: Reader, session: Session) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -51,8 +51,8 @@ class Spool(Protocol):
     def clients(self) -> ClientIds:
         """Return the ids of all kept contributions."""
 
-    def publish(self, tally: bytes) -> None:
-        """Keep the round's tally beside its contributions, for those who check the round later."""
+    def publish(self, tally: Iterable[bytes]) -> Callable[[], bytes] | None:
+        """Keep the round's tally beside its contributions; return how to read it, None if nothing is kept."""
 
 
 class MemorySpool:
@@ -110,8 +110,8 @@ class MemorySpool:
         """Return the ids of all kept contributions."""
         return ClientIds(self._kept)
 
-    def publish(self, tally: bytes) -> None:
-        """Do nothing: what is in memory nobody checks later."""
+    def publish(self, tally: Iterable[bytes]) -> None:
+        """Keep nothing: the ciphertexts that a tally is made of are gone."""
 
 
 class DirectorySpool:
@@ -129,7 +129,7 @@ class DirectorySpool:
             self._path.mkdir(parents=True, exist_ok=True)
             mark = self._path / "session"
             if not mark.exists():
-                _replace(mark, session.to_bytes())
+                _replace(mark, [session.to_bytes()])
             if mark.read_bytes() != session.to_bytes():
                 raise ParameterError(f"the spool {self._path} belongs to another session; give each round its own")
             for left_over in self._files(".partial"):
@@ -180,10 +180,12 @@ class DirectorySpool:
         """Return the ids of all stored contributions. Raises: ParameterError for a file that is none."""
         return ClientIds(self._stored())
 
-    def publish(self, tally: bytes) -> None:
+    def publish(self, tally: Iterable[bytes]) -> Callable[[], bytes]:
         """Write the file `tally`."""
-        _replace(self._path / "tally", tally)
+        file = self._path / "tally"
+        _replace(file, tally)
         _sync_directory(self._path)
+        return file.read_bytes
 
     def _stored(self) -> Iterator[int]:
         for path in self._files(".contribution"):
@@ -238,9 +240,10 @@ def _leave_cache(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: Iterable[bytes]) -> None:
     temporary = path.with_suffix(".partial")
-    temporary.write_bytes(content)
+    with temporary.open("wb") as file:
+        file.writelines(content)
     temporary.rename(path)
 
 

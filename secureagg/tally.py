@@ -10,7 +10,6 @@ needs the stored contribution. No more is claimed.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from secureagg.errors import EncodingError, FaultyClientError, ParameterError, U
 from secureagg.he.packing import Frame
 from secureagg.ids import ClientIds
 from secureagg.messages import ContributionView, Header, Request, digest_of
-from secureagg.plan import DIGEST_BYTES
 from secureagg.ring import residues
 from secureagg.ring.ntt import tables
 from secureagg.ring.xof import PublicExpansion
@@ -44,8 +42,10 @@ class _Entry:
     products: tuple[int, ...]  # ⟨r, c_i⟩ per repetition and prime
 
 
-def tally(session: Session, request: Request, total: _Frames, view: Callable[[int], ContributionView]) -> bytes:
-    """Return the tally of the clients in `request`; `total` returns the packed frames of Σc."""
+def tally(
+    session: Session, request: Request, total: _Frames, view: Callable[[int], ContributionView]
+) -> Iterator[bytes]:
+    """Yield the tally of the clients in `request`, piece by piece; `total` returns the packed frames of Σc."""
 
     def digests() -> Iterator[tuple[int, bytes]]:
         for client_id in request.clients:
@@ -53,27 +53,14 @@ def tally(session: Session, request: Request, total: _Frames, view: Callable[[in
 
     frames = range(len(session.plan.packing.frames))
     products = _InnerProducts(session, _challenge(session, digests(), (bytes(total(index)) for index in frames)))
-    # Of each client nothing is in memory but its entry: digests are read a second time rather than kept, and a BytesIO
-    # that has its length from the start never moves, and hands over its bytes without a copy.
-    encoded = io.BytesIO()
-    encoded.seek(_encoded_bytes(session, len(request.clients)) - 1)
-    encoded.write(b"\0")
-    encoded.seek(0)
-    encoded.write(Writer().raw(MAGIC).integer(VERSION, 1).raw(session.sid).integer(len(request.clients), 4).getvalue())
-    for client_id, digest in digests():
+    yield Writer().raw(MAGIC).integer(VERSION, 1).raw(session.sid).integer(len(request.clients), 4).getvalue()
+    for client_id, digest in digests():  # read a second time rather than kept: nothing of a client stays in memory
         entry = Writer().integer(client_id, 4).raw(digest)
         for product in products.of(view(client_id).frame):
             entry.integer(product, 8)
-        encoded.write(entry.getvalue())
+        yield entry.getvalue()
     for index in frames:
-        encoded.write(total(index))
-    return encoded.getvalue()
-
-
-def _encoded_bytes(session: Session, clients: int) -> int:
-    packing = session.plan.packing
-    entry = 4 + DIGEST_BYTES + 8 * REPETITIONS * len(packing.ring.primes)
-    return len(MAGIC) + 1 + len(session.sid) + 4 + clients * entry + packing.ciphertext_bytes
+        yield bytes(total(index))
 
 
 def verify_tally(
@@ -203,7 +190,7 @@ class _InnerProducts:
             data = frame_bytes(index)
             terms = [term for expansion in self._expansions for term in self._of_frame(index, data, expansion)]
             products = [product + term for product, term in zip(products, terms, strict=True)]
-        return tuple(product % q for product, q in zip(products, primes, strict=True))
+        return tuple([product % q for product, q in zip(products, primes, strict=True)])
 
     def _of_frame(self, index: int, data: bytes | memoryview, expansion: PublicExpansion) -> list[int]:
         from secureagg.ring import ntt_kernels

@@ -26,7 +26,9 @@ from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.zk import validity
 
-__all__ = ["Verdict", "instance", "verify_contribution", "verify_many"]
+__all__ = ["Verdict", "instance", "verify_contribution", "verify_many", "view_of"]
+
+_TASKS = 64  # of a `verify_many` with an executor
 
 
 def verify_contribution(session: Session, view: ContributionView) -> Header:
@@ -103,15 +105,23 @@ def verify_many(
     """Verify contributions, given as bytes or as paths of files, and return a verdict on each, in order.
 
     executor: any `concurrent.futures.Executor` (a process pool, Ray's or Dask's); without one they are verified here,
-    one after the other, each on all cores. Paths travel lighter than bytes. observe: told after each.
+    one after the other, each on all cores. Paths travel lighter than bytes. observe: told as verdicts come in.
     """
-    verify = partial(_verdict, session)
-    verdicts = []
-    for verdict in map(verify, contributions) if executor is None else executor.map(verify, contributions):
-        verdicts.append(verdict)
+    count = len(contributions)
+    # A task carries the session, which holds 64 bytes a client of the roster, so there are no more than a few dozen.
+    size = 1 if executor is None else -(-count // _TASKS)
+    batches = [contributions[start : start + size] for start in range(0, count, max(1, size))]
+    verify = partial(_verdicts, session)
+    verdicts: list[Verdict] = []
+    for found in map(verify, batches) if executor is None else executor.map(verify, batches):
+        verdicts += found
         if observe is not None:
-            observe(Event("verify", len(verdicts), len(contributions)))
+            observe(Event("verify", len(verdicts), count))
     return verdicts
+
+
+def _verdicts(session: Session, contributions: Sequence[bytes | str | os.PathLike[str]]) -> list[Verdict]:
+    return [_verdict(session, each) for each in contributions]
 
 
 def _verdict(session: Session, contribution: bytes | str | os.PathLike[str]) -> Verdict:

@@ -22,8 +22,8 @@ from secureagg.he.encrypt import Encryptor
 from secureagg.he.sharing import Sharing
 from secureagg.verification import Verdict, verify_many
 from secureagg.zk.validity import Prover
-from tests.federation import Federation, federation
-from tests.proving import parts_of, proven_federation
+from tests.federation import Federation, federation, same
+from tests.proving import finished, parts_of, proven_federation
 
 
 @pytest.fixture(params=[True, False], ids=["proofs", "no proofs"])
@@ -87,6 +87,18 @@ def test_parts_stand_where_the_plan_says(everyone: Federation) -> None:
         assert hashlib.sha256(parts.proof).digest() == parts.header.proof and len(set(parts.proof)) > 200
     else:
         assert (parts.header.commitment, parts.header.proof, parts.proof) == (b"", b"", b"")
+
+
+@pytest.mark.parametrize("frame_residues", [64, 1 << 16])
+def test_frames_behind_the_last_coordinate_carry_nothing(monkeypatch: pytest.MonkeyPatch, frame_residues: int) -> None:
+    """Two chunks for 18 values, in one frame or in two: the second then has no coordinate, and not the weight again.
+
+    On the real ring so does the last frame where several keys ask for more chunks than the values fill.
+    """
+    monkeypatch.setattr(packing_module, "FRAME_RESIDUES", frame_residues)
+    with proven_federation() as everyone:
+        aggregator = everyone.aggregator([0, 1])
+        assert same(finished(everyone, aggregator).mean, everyone.expected([0, 1]))
 
 
 def test_two_contributions_of_one_update_share_nothing(everyone: Federation) -> None:

@@ -370,7 +370,7 @@ def test_a_client_finds_that_its_contribution_is_not_in_the_tally(
     aggregator = everyone.aggregator([0, 2, 3] if fate == "dropped" else [0, 1, 2], spool=tmp_path)
     request = asked(everyone, aggregator)
     aggregator.open(answers_of(everyone.members, everyone.session, request))
-    published = make_tally(everyone.session, request, aggregator._total.frame, aggregator._spool.view)
+    published = b"".join(make_tally(everyone.session, request, aggregator._total.frame, aggregator._spool.view))
     with pytest.raises(UnattributedFault, match=r"this client's own contribution is not .*: the aggregator changed"):
         sa.verify_tally(everyone.session, published, mine=mine)
     with pytest.raises(FaultyClientError, match="client 1: its contribution is not"):

@@ -39,7 +39,7 @@ class Round:
         ids = [Header.from_bytes(view.header(), self.session).client_id for view in views]
         by_id = dict(zip(ids, views, strict=True))
         request = Request(self.session, 1, ids, by_id.__getitem__)
-        return tally(self.session, request, summed(self.everyone, payloads), by_id.__getitem__)
+        return b"".join(tally(self.session, request, summed(self.everyone, payloads), by_id.__getitem__))
 
 
 def summed(everyone: Federation, payloads: list[bytes]) -> Callable[[int], bytes]:

@@ -8,6 +8,7 @@ base + k·n + i. The weight is the coordinate after the d values; what is left o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -122,7 +123,13 @@ class Packing:
     def frame_coordinates(self, frame: Frame) -> tuple[int, int]:
         """Return [first, last) of the coordinates in a frame; fields beyond the last coordinate are zero."""
         last = frame.first_coordinate + frame.chunks * frame.coefficients * self.fields
-        return frame.first_coordinate, min(last, self.coordinates)
+        return min(frame.first_coordinate, self.coordinates), min(last, self.coordinates)
+
+    @property
+    def weight_frame(self) -> int:
+        """The frame that holds the weight, its last coordinate; any frames behind it hold nothing."""
+        starts = [frame.first_coordinate for frame in self.frames]
+        return bisect_right(starts, self.coordinates - 1) - 1
 
     def frame_coefficients(self, frame: Frame) -> tuple[int, int]:
         """Return [first, last) of a frame's coefficients among all that are sent."""

@@ -18,7 +18,9 @@ Every field of every message is mutated in every class. A mutation is delivered 
 them) with a proper signature by the party that would gain: client 2 for contributions and for dealings in requests,
 member 1 for prekeys, share checks and answers. Tallies, rosters, plans and layouts are signed by nobody, so a mutation
 reaches their parsers as it is. A client signs in three ways: digests and check polynomials made anew for what it
-sends, digests alone, or the signature alone.
+sends, digests alone, or the signature alone. With proofs (*proven contribution*; fields are those of the header, the
+boxes and each section of the proof) it is digests alone, the signature alone, or, where ciphertext or boxes were
+altered, share check and proof made anew as well: what is then refused, only the proof refuses.
 
 Rows above the line of `harmless` and `share check` entries are refusals by a named error that blames nobody but the
 sender; the sum, the set of clients and the journal are then as before. Of those that were let in:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.fuzz import client_side, member_side, public_side
+from tests.fuzz import client_side, member_side, proven_side, public_side
 from tests.fuzz.client_side import Row
 from tests.fuzz.sequences import misplaced
 from tests.fuzz.world import World, make_world
@@ -19,6 +19,7 @@ SEED = 20261122
 # How often each class of mutation is drawn for each field of a message.
 ROUNDS: dict[str, tuple[Callable[[World, int, random.Random], Iterator[Row]], int]] = {
     "contribution": (client_side.contributions, 20),
+    "proven contribution": (proven_side.contributions, 2),
     "request": (client_side.requests, 3),
     "share check": (member_side.share_checks, 10),
     "reveal answer": (member_side.answers, 10),

@@ -19,6 +19,7 @@ CHECKS: dict[str, str] = {
     "on the roster": r"is not on the roster|is not a (client|committee member)",
     "signature": r"the signature of this",
     "digest of a part": r"is not the one (that was|it|client \d+) signed",
+    "proof": r"proof: the (linear|product|committed|padding)|proof: an opened column",
     "canonical residue": r"below their prime|below its prime",
     "order, each once": r"ascending|already admitted|stand once|stands once|same key",
     "quorum": r"the quorum is|with a quorum of",

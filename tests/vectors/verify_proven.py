@@ -1,7 +1,7 @@
 """Verifies the stored proven contribution from its bytes alone, written from docs/wire-format.md.
 
 Shares no code with the library. What it covers: session and its record, the numbers of a plan with proofs, header,
-digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to the values and the weight. The
+digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight. The
 proof itself is covered by the vectors in `proofs` and their verifier, here by its length and digest.
 `python verify_proven.py FILE…` prints what each file holds, or the reason for which it is refused.
 """

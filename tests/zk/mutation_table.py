@@ -165,7 +165,6 @@ _RELATIONS += [
            f"s = self._statement; folded[:, s.values : {_STARTS}] = 0", _BOUNDS),
     _after("projection covers the padding of e", "relations", _FOLDED,
            f"s = self._statement; folded[:, {_STARTS} + s.coefficients :] = 0", _BOUNDS),
-    _after("projection covers e", "relations", _FOLDED, f"s = self._statement; folded[:, {_STARTS} :] = 0", _BOUNDS),
     Mutation("linear coefficients of repetitions are independent", "relations",
              'drawn = field_elements(seed, f"repetition {repetition}", sum(counts)',
              'drawn = field_elements(seed, "repetition", sum(counts)', _TRANSCRIPT),

@@ -1,0 +1,152 @@
+"""docs/benchmarks.md, made of the committed results: every figure on the page is read from a file that names its run.
+
+python -m benchmarks.page     # writes the page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "benchmarks" / "results"
+
+Results = dict[str, Any]
+
+
+def main() -> None:
+    """Write the page."""
+    (_ROOT / "docs" / "benchmarks.md").write_text("\n".join(_page()) + "\n", encoding="utf-8")
+
+
+def _page() -> Iterator[str]:
+    yield from (
+        "# Benchmarks",
+        "",
+        "Every figure here is read from a committed file under `benchmarks/results/`, which names commit, machine and "
+        "versions;",
+        "`python -m benchmarks.page` writes the page. Run them again, from a clean tree, with",
+        "",
+        "```console",
+        "make bench",
+        "```",
+    )
+    for name, section in _SECTIONS.items():
+        path = _RESULTS / f"{name}.json"
+        if path.exists():
+            yield from ("", *section(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def _one_shot(r: Results) -> Iterator[str]:
+    yield from _heading("One-shot summation beside TenSEAL and the plain mean", "one_shot", r)
+    yield "Ten clients, 10^6 float32 values each, 16-bit grid, three members; TenSEAL as NVFlare uses it ([60, 40, 40],"
+    yield "N = 8192, 2^40, secret key)."
+    rows = [
+        [
+            way,
+            f"{f['upload_bytes'] / r['request']['values']:.3f}",
+            *(_ms(f, s) for s in ("contribute", "admit", "open")),
+        ]
+        for way, f in r["figures"].items()
+    ]
+    yield from _table(["way, tensors", "bytes a value", "client ms", "server ms a client", "open ms"], rows)
+    yield from _verdicts(r)
+
+
+def _proofs(r: Results) -> Iterator[str]:
+    yield from _heading("Proofs of validity", "proofs", r)
+    yield f"T, TenSEAL's time to encrypt and serialise 10^6 values in the same run: {r['tenseal_seconds']:.3f} s."
+    yield "Client and server times are those of all of `contribute` and of all of `admit`."
+    rows = [
+        [way, _ms(f, "contribute"), _ms(f, "admit"), f"{f['proof_bytes'] / 1e3:.0f}", f"{f['soundness_bits']:.1f}",
+         f"{f['peak_mb']:.0f}"]
+        for way, f in r["figures"].items()
+    ]  # fmt: skip
+    yield from _table(["values, way", "client ms", "server ms", "proof KB", "bits", "peak MB"], rows)
+    yield from ("", "![Seconds over values](../benchmarks/results/proofs.svg)", "")
+    yield "What other systems' authors report, for other statements, on their machines; nothing was measured again:"
+    rows = [
+        [p["system"], p["statement"], f"{p['values']:,}", f"≤ {p['seconds_at_most']}" if p["seconds_at_most"] else "",
+         p["hardware"], p["source"]]
+        for p in r["published"]
+    ]  # fmt: skip
+    yield from _table(["system", "statement", "values", "seconds", "hardware", "source"], rows)
+    yield from _verdicts(r)
+
+
+def _scale(r: Results) -> Iterator[str]:
+    yield from _heading("How it grows", "one_shot_scale", r)
+    yield "One process a row; memory is its peak resident set. Two clients file to file, `N2048_Q52`; then a server"
+    yield "that admits contributions of 10^5 values from files into a spool, on one thread."
+    rows = [
+        [f"{int(n):,}", *(f"{f[s]:.3f}" for s in ("contribute", "admit", "open")), f"{f['rss'] / 1e6:.0f}"]
+        for n, f in r["sizes"].items()
+    ]
+    yield from _table(["values", "contribute s", "admit s", "open s", "peak MB"], rows)
+    rows = [
+        [n, f"{f['seconds']:.2f}", f"{1e3 * f['seconds'] / int(n):.2f}", f"{f['rss'] / 1e6:.1f}"]
+        for n, f in r["clients"].items()
+    ]
+    yield from _table(["clients", "admit all s", "a client ms", "peak MB"], rows)
+    yield from _verdicts(r)
+
+
+def _reference(r: Results) -> Iterator[str]:
+    yield from _heading("The TenSEAL path beside TenSEAL as NVFlare uses it", "ckks_reference", r)
+    yield f"Ratios to TenSEAL, at precision {r['request']['precision']:g}."
+    columns = ("upload_bytes", "client", "server", "decrypt", "error")
+    rows = [[way, *(f"{f[column]:.3f}" for column in columns)] for way, f in r["ratios"].items()]
+    yield from _table(["key, tensors", "bytes", "client", "server", "decrypt", "error"], rows)
+    yield from _verdicts(r)
+
+
+def _plain(title: str, name: str) -> Any:
+    """Return a section of verdicts alone; the file holds the rest."""
+
+    def section(r: Results) -> Iterator[str]:
+        yield from _heading(title, name, r)
+        yield str(r["question"])
+        yield from _verdicts(r)
+
+    return section
+
+
+_SECTIONS = {
+    "one_shot": _one_shot,
+    "proofs": _proofs,
+    "one_shot_scale": _scale,
+    "ckks_reference": _reference,
+    "noise": _plain("Exact noise", "noise"),
+    "dpsgd": _plain("DP-SGD", "dpsgd"),
+}
+
+
+def _heading(title: str, name: str, r: Results) -> Iterator[str]:
+    p = r["provenance"]
+    versions = "".join(f", {key} {p[key]}" for key in ("tenseal", "tensorflow") if key in p)
+    yield from (f"## {title}", "")
+    machine = f"{p['machine']}, {p['cores']} cores, Python {p['python']}{versions}"
+    yield f"`{name}.json`: commit `{p['commit'][:12]}`, {machine}."
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield from ("", f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}")
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _verdicts(r: Results) -> Iterator[str]:
+    yield ""
+    yield from (f"- {verdict}" for verdict in r["verdicts"])
+
+
+def _ms(figures: dict[str, float], stage: str) -> str:
+    return f"{1e3 * figures[stage]:.1f}" if stage in figures else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The stored contribution with a proof: the library accepts and repeats it, an independent verifier too."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import secureagg as sa
+from secureagg.verification import Verdict, verify_many
+from tests.test_vectors import session_of
+
+VECTORS = Path(__file__).with_name("vectors")
+FILE = VECTORS / "contributions" / "proven.json"
+
+Stored = dict[str, Any]
+
+
+@pytest.fixture
+def stored() -> Stored:
+    return json.loads(FILE.read_text())
+
+
+def test_the_library_accepts_the_stored_contribution(stored: Stored) -> None:
+    session = session_of(stored)
+    assert session.sid.hex() == stored["session_id"]
+    record = session.to_bytes()
+    assert hashlib.sha256(record).hexdigest() == stored["session_record_sha256"]
+    assert sa.Session.from_bytes(record, allow_insecure=True).sid == session.sid
+    payload = zlib.decompress(base64.b64decode(stored["contribution"]))
+    assert verify_many(session, [payload]) == [Verdict(stored["client"], None)]
+    for place in (-1, session.plan.header_bytes - 1, session.plan.header_bytes - 33):  # proof, its digest, commitment
+        altered = bytearray(payload)
+        altered[place] ^= 1
+        (verdict,) = verify_many(session, [bytes(altered)])
+        assert verdict.client_id == stored["client"] and verdict.reason
+
+
+def test_the_generator_makes_the_stored_file_byte_for_byte(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.vectors.generate_proven", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=VECTORS.parent.parent, capture_output=True)
+    assert (tmp_path / FILE.name).read_bytes() == FILE.read_bytes()
+
+
+@pytest.fixture
+def verifier(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(VECTORS)
+    return importlib.import_module("verify_proven")
+
+
+def test_the_verifier_shares_no_code_with_the_library(stored: Stored) -> None:
+    imported = {
+        node.module.split(".")[0]
+        for node in ast.walk(ast.parse((VECTORS / "verify_proven.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+    assert imported - set(sys.stdlib_module_names) == {"by_hand", "verify", "cryptography"}
+    command = [sys.executable, "-P", str(VECTORS / "verify_proven.py"), str(FILE)]
+    run = subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(VECTORS)}, capture_output=True)
+    assert run.stdout.decode().endswith("163 values for 4 members, a proof of 111104 bytes\n")
+
+
+def resealed(stored: Stored, change: Callable[[bytearray], None]) -> None:
+    """Alter the stored bytes, and the digest of them that stands beside."""
+    encoded = bytearray(zlib.decompress(base64.b64decode(stored["contribution"])))
+    change(encoded)
+    stored["sha256"] = hashlib.sha256(encoded).hexdigest()
+    stored["contribution"] = base64.b64encode(zlib.compress(bytes(encoded))).decode()
+
+
+def flip(place: Callable[[Stored], int]) -> Callable[[Stored], None]:
+    def change(stored: Stored) -> None:
+        resealed(stored, lambda encoded: encoded.__setitem__(place(stored), encoded[place(stored)] ^ 1))
+
+    return change
+
+
+def sized(name: str) -> Callable[[Stored], int]:
+    return lambda stored: stored["derived"][name]
+
+
+ALTERATIONS: list[tuple[str, Callable[[Stored], None]]] = [
+    ("vector: format", lambda s: s.update(format="secureagg test vector v1")),
+    ("plan: derived numbers", lambda s: s["derived"].update(B2=s["derived"]["B2"] + 1)),
+    ("plan: derived numbers", lambda s: s["derived"].update(Be2=s["derived"]["Be2"] - 1)),
+    ("plan: derived numbers", lambda s: s["derived"].update(delta=s["derived"]["delta"] + 1)),
+    ("plan: derived numbers", lambda s: s["derived"].update(R=2)),
+    ("plan: derived numbers", lambda s: s["derived"].update(proof=s["derived"]["proof"] + 1)),
+    ("plan: no proofs", lambda s: s.update(plan=s["plan"].replace('"proofs":true', '"proofs":false'))),
+    ("session: id", lambda s: s.update(round_number=8)),
+    ("session: record", lambda s: s.update(session_record_sha256="00")),
+    ("contribution: stored bytes", lambda s: s.update(sha256="00")),
+    ("contribution: length", lambda s: resealed(s, lambda encoded: encoded.append(0))),
+    ("contribution: magic", flip(lambda s: 0)),
+    ("contribution: session id", flip(lambda s: 5)),
+    ("contribution: client", flip(lambda s: 37)),
+    ("contribution: signature", flip(lambda s: 41)),
+    ("contribution: signature", flip(lambda s: s["derived"]["header"] - 64)),
+    ("contribution: proof digest", flip(lambda s: s["derived"]["header"] - 1)),
+    ("contribution: frame digest", flip(sized("header"))),
+    ("contribution: box digest", flip(lambda s: s["derived"]["header"] + s["derived"]["ciphertext"])),
+    ("contribution: proof digest", flip(lambda s: -1)),
+    ("box of member 0: it does not open", lambda s: s["member_seeds"].reverse()),
+    ("contribution: grid values", lambda s: s["grid"].__setitem__(0, s["grid"][0] + 1)),
+    ("contribution: grid values", lambda s: s.update(weight=2)),
+]
+
+
+@pytest.mark.parametrize(("reason", "alter"), ALTERATIONS)
+def test_the_verifier_names_what_was_altered(
+    verifier: Any, stored: Stored, reason: str, alter: Callable[[Stored], None]
+) -> None:
+    alter(stored)
+    with pytest.raises(verifier.Refused, match=reason):
+        verifier.verify_stored(stored)
