@@ -239,8 +239,8 @@ class Aggregator:
         least, most = plan.weight_limits(count)
         if not least <= total_weight <= most:
             raise UnattributedFault(
-                f"the sum of the weights is outside [{least}, {most}]; a client lied about its weight, and without "
-                "proofs it cannot be named. Nothing was decoded"
+                f"the sum of the weights is outside [{least}, {most}]; a client lied about its weight and cannot be "
+                "named, or the key sum is wrong. Nothing was decoded"
             )
         if plan.proofs and plan.max_weight == 1:
             total_weight = count  # proven of each client; errors may have steered what was decoded

@@ -18,7 +18,7 @@ from secureagg.grid import GridUpdate
 from tests.federation import Federation, same, toy_update
 from tests.proving import FIVE, finished, forged, honest_grid, parts_of, proven_federation
 from tests.zk.cheating import PRODUCT, SUM
-from tests.zk.lying import Claim
+from tests.zk.lying import Claim, coordinate_place
 
 UNSIGNED = "the signature of this"
 LIAR = 2
@@ -272,3 +272,20 @@ def test_an_update_that_is_not_finite_is_refused_on_the_client(everyone: Federat
     aggregator.admit(sa.contribute(everyone.session, identity, toy_update(1)))
     with pytest.raises(ParameterError, match="already"):
         sa.contribute(everyone.session, identity, toy_update(1))
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_errors_that_steer_the_weight_do_not_change_the_mean(direction: int) -> None:
+    """Where Δ/2 < B_e, an error within its proven bound rounds the sum of the weights to another."""
+    changes = {"layout": sa.Layout.of([np.zeros(5888)]), "l2_clip": 20.0, "value_bits": 8, "value_bound": 20.0}
+    with proven_federation(**changes) as everyone:
+        packing = everyone.plan.packing
+        error = direction * (packing.delta // 2 + 40)  # behind which honest errors of two others do not bring it
+        assert error * error < everyone.plan.statement.error_bound
+        at, field = coordinate_place(everyone.plan.statement, 5888)
+        assert field == 0  # the lowest, which errors carry into
+        errors = dict.fromkeys(range(packing.coefficients), 0) | {at: error}
+        aggregator = everyone.aggregator([0, 1])
+        aggregator.admit(forged(everyone, LIAR, errors=errors).signed(everyone.session, everyone.clients[LIAR]))
+        result = finished(everyone, aggregator)
+        assert result.total_weight == 3 and same(result.mean, everyone.expected([0, 1, LIAR]))

@@ -28,7 +28,10 @@ class PlannedScheme(StrEnum):
 _ONE_SHOT, _TENSEAL = "With --scheme one-shot", "With --scheme tenseal"
 _USED_BY = {
     **dict.fromkeys(
-        ("values", "quorum", "l2_clip", "value_bits", "members", "threshold", "assumed_corrupt", "parameters"),
+        (
+            *("values", "quorum", "l2_clip", "value_bits", "value_bound", "proofs", "corrupt_clients"),
+            *("members", "threshold", "assumed_corrupt", "parameters"),
+        ),
         PlannedScheme.ONE_SHOT,
     ),
     **dict.fromkeys(("magnitude", "precision"), PlannedScheme.TENSEAL),
@@ -41,6 +44,7 @@ class OneShotPlan:
 
     grid_step: in the update's units, at max_weight. failure: probability that honest parties' sum is not the exact
     one. Security bits are classical. A box is one member's part of a contribution, an answer what a member sends.
+    proof_bytes, soundness_bits: of a contribution's proof, 0 and None without.
     """
 
     scheme: str
@@ -69,6 +73,8 @@ class OneShotPlan:
     value_bytes: float
     box_bytes: int
     answer_bytes: int
+    proof_bytes: int
+    soundness_bits: float | None
     report: str
 
 
@@ -116,6 +122,22 @@ def plan(
     value_bits: Annotated[
         int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_ONE_SHOT)
     ] = 16,
+    value_bound: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Largest |value| the grid holds, by default the L2 norm; smaller buys resolution.",
+            rich_help_panel=_ONE_SHOT,
+        ),
+    ] = None,
+    proofs: Annotated[
+        bool,
+        typer.Option("--proofs", help="Every contribution proves that it is valid.", rich_help_panel=_ONE_SHOT),
+    ] = False,
+    corrupt_clients: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Clients assumed to be dishonest.", rich_help_panel=_ONE_SHOT),
+    ] = 0,
     members: Annotated[int, typer.Option(metavar="K", help="Committee members.", rich_help_panel=_ONE_SHOT)] = 5,
     threshold: Annotated[
         int | None,
@@ -158,6 +180,8 @@ def plan(
 
     secureagg plan --clients 100 --values 2000000 --max-weight 5000
 
+    secureagg plan --clients 100 --value-bits 13 --proofs --corrupt-clients 5 --quorum 60
+
     secureagg plan --clients 100 --scheme tenseal --magnitude 0.5 --precision 1e-5 --max-weight 5000
     """
     with reported(debugging(context, debug)):
@@ -174,7 +198,10 @@ def plan(
                     l2_clip=l2_clip,
                     value_bits=value_bits,
                     committee=Committee(members, threshold, assumed_corrupt),
+                    assumed_corrupt_clients=corrupt_clients,
                     max_weight=int(max_weight),
+                    value_bound=value_bound,
+                    proofs=proofs,
                     parameters=parameters,
                 )
                 choice = _one_shot(chosen)
@@ -212,6 +239,8 @@ def _one_shot(chosen: RoundPlan) -> OneShotPlan:
         value_bytes=chosen.bytes_per_client / chosen.layout.size,
         box_bytes=chosen.box_bytes,
         answer_bytes=chosen.sharing.answer_bytes,
+        proof_bytes=chosen.proof_bytes,
+        soundness_bits=None if chosen.statement is None else chosen.statement.soundness_bits,
         report=chosen.report(),
     )
 

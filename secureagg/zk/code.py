@@ -1,4 +1,4 @@
-"""The Reed–Solomon code of the proofs, and sums of products over the rows of its matrices, on all cores.
+"""The Reed–Solomon code of the proofs, on all cores.
 
 A message is ℓ values on H = {x : x^ℓ = −1}, in the order of `ring.ntt`'s NTT form; its codeword is the values of the
 polynomial through them, blinded, on D = {x : x^n = −1}, in the order of NTT form too. H and D share no point.
@@ -13,7 +13,6 @@ unless a function says so.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,33 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.errors import ParameterError
-from secureagg.ring import ntt, residues, workers
+from secureagg.ring import ntt, workers
 from secureagg.ring.ntt import Words
 from secureagg.ring.params import MAX_DEGREE, MIN_DEGREE, check_primes, minimal_root
+from secureagg.zk.field import check_shape, companions, multiply, scale
 
 __all__ = [
     "Code",
-    "add",
     "columns_at",
-    "combine",
-    "dot",
     "encode",
     "extend",
-    "inner_products",
     "interpolate",
     "interpolate_prefix",
     "inverse_vanishing",
-    "multiply",
     "points",
-    "scale",
-    "subtract",
-    "sums_of_squares",
     "vanishing",
 ]
 
 _BLOCK_WORDS = 1 << 15  # of codewords at a time: 256 KiB, which the second-level cache holds
-_BLOCK_COLUMNS = 1 << 10  # three sums of 8 KiB and a piece of a row or two: the first-level cache holds them
-_DOT_COLUMNS = 1 << 8
 
 
 @dataclass(frozen=True)
@@ -129,7 +119,7 @@ def _blocks(prime: int, length: int, size: int, width: int) -> _Blocks:
 
 def interpolate(code: Code, rows: Words) -> None:
     """Turn rows of values on H, uint64[r, ℓ], into the coefficients of the polynomials through them, in place."""
-    _check_shape(rows, (len(rows), code.message_length))
+    check_shape(rows, (len(rows), code.message_length))
     ntt.inverse(rows[:, None, :], (code.prime,))
 
 
@@ -176,12 +166,12 @@ def encode(code: Code, rows: Words, blinding: Words, out: Words | None = None) -
     rows: uint64[r, ℓ]; blinding: uint64[r, t], the coefficients of b; out: where to write the codewords. Of uniform b,
     any t columns of the result say nothing about the rows: Z_H has no zero on D.
     """
-    _check_shape(rows, (len(rows), code.message_length))
-    _check_shape(blinding, (len(rows), code.queries))
+    check_shape(rows, (len(rows), code.message_length))
+    check_shape(blinding, (len(rows), code.queries))
     blocks = _message_blocks(code)
     factors = blocks.bases + np.uint64(1)  # Z_H on the block; below q, as H and D share no point
     out = np.empty((len(rows), code.length), dtype=np.uint64) if out is None else out
-    _check_shape(out, (len(rows), code.length))
+    check_shape(out, (len(rows), code.length))
 
     def piece(start: int, stop: int) -> None:
         block = rows[start:stop].copy()
@@ -197,7 +187,7 @@ def columns_at(code: Code, rows: Words, positions: NDArray[np.intp]) -> Words:
 
     rows: uint64[r, ℓ]; positions: integers[t] in [0, n). No more than a few codewords are held at a time.
     """
-    _check_shape(rows, (len(rows), code.message_length))
+    check_shape(rows, (len(rows), code.message_length))
     if positions.size and not 0 <= positions.min() <= positions.max() < code.length:
         raise ParameterError(f"positions from {positions.min()} to {positions.max()}: [0, {code.length}) is needed")
     blocks = _message_blocks(code)
@@ -225,9 +215,9 @@ def _evaluate(low: Words, high: Words, factors: Words, blocks: _Blocks, out: Wor
 
     low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
     constants = blocks.constants
-    companions = _companions(factors, constants[:1])
+    shoup = companions(factors, constants[:1])
     by_block = out.reshape(len(out), *blocks.roots.shape)
-    code_kernels.fold(low, high, factors, companions, constants[0], by_block)
+    code_kernels.fold(low, high, factors, shoup, constants[0], by_block)
     ntt_kernels.forward(by_block, blocks.roots, blocks.root_companions, constants)
 
 
@@ -248,147 +238,6 @@ def inverse_vanishing(code: Code, size: int | None = None) -> Words:
     return np.repeat(np.array(values, dtype=np.uint64), code.message_length)[: _prefix(code, size)]
 
 
-def combine(prime: int, rows: Words, coefficients: Words) -> Words:
-    """Return Σ_i coefficients[i]·rows[i] mod q: uint64[w], from uint64[r, w] and uint64[r]."""
-    from secureagg.zk import code_kernels
-
-    _check_shape(coefficients, (len(rows),))
-    flat, stride = _flat(rows)
-    constants = _constants(prime)
-    factors = np.ascontiguousarray(coefficients)
-    companions = _companions(factors, constants[None])
-    out = np.empty(rows.shape[1], dtype=np.uint64)
-
-    def piece(start: int, stop: int) -> None:
-        code_kernels.combine(flat[start:], stride, factors, companions, constants, out[start:stop])
-
-    workers.run(piece, out.size, _BLOCK_COLUMNS)
-    return out
-
-
-def inner_products(prime: int, left: Words, right: Words) -> Words:
-    """Return Σ_i left[i]·right[i] mod q, column by column: uint64[w], from two uint64[r, w]."""
-    from secureagg.zk import code_kernels
-
-    _check_shape(right, left.shape)
-    left_flat, left_stride = _flat(left)
-    right_flat, right_stride = _flat(right)
-    rows = len(left)
-    constants = _limb_constants(prime)
-    out = np.empty(left.shape[1], dtype=np.uint64)
-
-    def piece(start: int, stop: int) -> None:
-        code_kernels.inner_products(
-            left_flat[start:], left_stride, right_flat[start:], right_stride, rows, constants, out[start:stop]
-        )
-
-    workers.run(piece, out.size, _BLOCK_COLUMNS)
-    return out
-
-
-def sums_of_squares(prime: int, rows: Words) -> Words:
-    """Return Σ_i rows[i]² mod q, column by column: uint64[w]."""
-    return inner_products(prime, rows, rows)
-
-
-def dot(prime: int, left: Words, right: Words) -> int:
-    """Return Σ_j left[j]·right[j] mod q of two uint64[w]; fastest where 256 divides w."""
-    shape = (-1, math.gcd(left.size, _DOT_COLUMNS))
-    _check_shape(right, left.shape)
-    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-    sums: list[int] = inner_products(prime, left.reshape(shape), right.reshape(shape)).tolist()
-    return sum(sums) % prime
-
-
-def multiply(prime: int, values: Words, others: Words) -> Words:
-    """Return values·others mod q, element by element, of any one shape."""
-    from secureagg.ring import ntt_kernels
-
-    _check_shape(others, values.shape)
-    constants = _constants(prime)[None]
-    out = np.array(values, order="C")
-    rows, factors = _rows(out), _rows(np.ascontiguousarray(others))
-
-    def piece(start: int, stop: int) -> None:
-        ntt_kernels.multiply(rows[start:stop], factors[start:stop], constants)
-
-    workers.run(piece, len(rows), ntt.block_chunks(rows))
-    return out
-
-
-def scale(prime: int, values: Words, factor: int) -> Words:
-    """Return factor·values mod q, of any shape, for any integer factor."""
-    from secureagg.ring import ntt_kernels
-
-    constants = _constants(prime)[None]
-    out = np.array(values, order="C")
-    rows = _rows(out)
-    factor %= prime
-    fixed = np.full(rows.shape[1:], factor, dtype=np.uint64)
-    companions = np.full(rows.shape[1:], (factor << 64) // prime, dtype=np.uint64)
-
-    def piece(start: int, stop: int) -> None:
-        ntt_kernels.multiply_fixed(rows[start:stop], fixed, companions, constants)
-
-    workers.run(piece, len(rows), ntt.block_chunks(rows))
-    return out
-
-
-def add(prime: int, values: Words, others: Words) -> Words:
-    """Return values + others mod q, element by element, of any one shape."""
-    _check_shape(others, values.shape)
-    out = np.array(values, order="C")
-    residues.add(_rows(out), _rows(np.ascontiguousarray(others)), (prime,))
-    return out
-
-
-def subtract(prime: int, values: Words, others: Words) -> Words:
-    """Return values − others mod q, element by element, of any one shape."""
-    _check_shape(others, values.shape)
-    out = np.array(values, order="C")
-    residues.subtract(_rows(out), _rows(np.ascontiguousarray(others)), (prime,))
-    return out
-
-
-def _rows(values: Words) -> Words:
-    """View a contiguous array of any shape as the kernels of `ring` take it: uint64[rows, 1, columns]."""
-    return values.reshape(math.prod(values.shape[:-1]), 1, values.shape[-1])
-
-
-def _flat(rows: Words) -> tuple[Words, int]:
-    """View a matrix, or some columns of one, as (the words from its first to its last, words from row to row)."""
-    count, width = rows.shape
-    item = np.dtype(np.uint64).itemsize
-    step, inner = rows.strides if rows.size else (0, item)  # those of an empty array mean nothing
-    if rows.dtype != np.uint64 or (width > 1 and inner != item) or step < 0 or step % item:
-        raise ParameterError(f"{rows.dtype}{list(rows.shape)} given, uint64 with whole rows or slices of them needed")
-    words = (count - 1) * (step // item) + width if rows.size else 0
-    return np.lib.stride_tricks.as_strided(rows, (words,), (item,), writeable=False), step // item
-
-
-def _companions(fixed: Words, constants: Words) -> Words:
-    from secureagg.ring import ntt_kernels
-
-    out = np.empty(fixed.size, dtype=np.uint64)
-    ntt_kernels.companions(fixed[None], constants, out[None])
-    return out
-
-
-def _constants(prime: int) -> Words:
-    """q and its reciprocals, which are the same whatever the degree: the row of `ntt.Tables`."""
-    constants: Words = ntt.tables((prime,), MIN_DEGREE).constants[0]
-    return constants
-
-
-@lru_cache(maxsize=16)
-def _limb_constants(prime: int) -> Words:
-    weights = [(1 << 26) % prime, (1 << 52) % prime]
-    constants = [prime, (1 << 83) // prime]
-    for weight in weights:
-        constants += [weight, (weight << 64) // prime]
-    return np.array(constants, dtype=np.uint64)
-
-
 def _is_domain(size: int) -> bool:
     return MIN_DEGREE <= size <= MAX_DEGREE and not size & (size - 1)
 
@@ -404,8 +253,3 @@ def _prefix(code: Code, size: int | None) -> int:
 
 def _block_rows(size: int) -> int:
     return max(1, _BLOCK_WORDS // size)
-
-
-def _check_shape(values: Words, shape: tuple[int, ...]) -> None:
-    if values.shape != shape or values.dtype != np.uint64:
-        raise ParameterError(f"{values.dtype}{list(values.shape)} given, uint64{list(shape)} needed")

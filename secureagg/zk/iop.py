@@ -29,6 +29,7 @@ from secureagg.ring.ntt import Words
 from secureagg.ring.params import PRIME_BITS
 from secureagg.ring.xof import SecretStream
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import merkle
 from secureagg.zk.code import Code
 from secureagg.zk.proof import HASH_BYTES, Opening, Proof
@@ -97,13 +98,13 @@ class _Rows:
     def combine(self, prime: int, coefficients: Words) -> Words:
         """Return Σ coefficients[r]·u_r."""
         first = len(self.parts[0])
-        sums = (rs.combine(prime, self.parts[0], coefficients[:first]),
-                rs.combine(prime, self.parts[1], coefficients[first:]))  # fmt: skip
-        return rs.add(prime, *sums)
+        sums = (fq.combine(prime, self.parts[0], coefficients[:first]),
+                fq.combine(prime, self.parts[1], coefficients[first:]))  # fmt: skip
+        return fq.add(prime, *sums)
 
     def squares(self, prime: int, test: LinearTest) -> Words:
         """Return Σ τ·u_r² of a linear test."""
-        sums = [rs.scale(prime, rs.sums_of_squares(prime, self[rows]), tau) for rows, tau in test.squares]
+        sums = [fq.scale(prime, fq.sums_of_squares(prime, self[rows]), tau) for rows, tau in test.squares]
         return _total(prime, sums)
 
     def products(self, prime: int, test: ProductTest) -> Words:
@@ -115,8 +116,8 @@ class _Rows:
             width = product.coefficients.shape[1]
             combined = np.empty_like(left)
             for i, row in enumerate(product.coefficients):
-                combined[i] = rs.combine(prime, right[width * i : width * (i + 1)], row)
-            sums.append(rs.inner_products(prime, left, combined))
+                combined[i] = fq.combine(prime, right[width * i : width * (i + 1)], row)
+            sums.append(fq.inner_products(prime, left, combined))
         return _total(prime, sums)
 
 
@@ -215,14 +216,14 @@ class Prover:
         """Return a linear test's response: its values on H give it mod Z_H, those on 2ℓ points of D the quotient."""
         code, q, shape = self._code, self._prime, self._shape
         on_h, on_d = self._inner_products(test.functional, messages, prefix)
-        low = rs.add(q, on_h, messages.squares(q, test))[None]
+        low = fq.add(q, on_h, messages.squares(q, test))[None]
         rs.interpolate(code, low)
-        on_d = rs.add(q, on_d, prefix.squares(q, test))
-        on_d = rs.subtract(q, on_d, rs.extend(code, low, on_d.size)[0])
-        quotient = rs.multiply(q, on_d, rs.inverse_vanishing(code, on_d.size))
+        on_d = fq.add(q, on_d, prefix.squares(q, test))
+        on_d = fq.subtract(q, on_d, rs.extend(code, low, on_d.size)[0])
+        quotient = fq.multiply(q, on_d, rs.inverse_vanishing(code, on_d.size))
         high = rs.interpolate_prefix(code, quotient[None])[0, : shape.degree]
         s, t = masks[2 * repetition], masks[2 * repetition + 1]
-        return _times_vanishing(shape, q, rs.add(q, high, t), low[0], s)
+        return _times_vanishing(shape, q, fq.add(q, high, t), low[0], s)
 
     def _inner_products(self, functional: Words, messages: _Rows, prefix: _Rows) -> tuple[Words, Words]:
         """Return Σ L_r·u_r on H and on the prefix of D, a few rows at a time."""
@@ -237,21 +238,21 @@ class Prover:
             for index in range(first, last):
                 block = blocks[index]
                 coefficients = functional[block.start : block.stop].copy()
-                on_h[index] = rs.inner_products(q, coefficients, messages[block])
+                on_h[index] = fq.inner_products(q, coefficients, messages[block])
                 rs.interpolate(code, coefficients)
-                on_d[index] = rs.inner_products(q, rs.extend(code, coefficients, on_d.shape[1]), prefix[block])
+                on_d[index] = fq.inner_products(q, rs.extend(code, coefficients, on_d.shape[1]), prefix[block])
 
         workers.run(add, len(blocks))
         ones = np.ones(len(blocks), dtype=np.uint64)
-        return rs.combine(q, on_h, ones), rs.combine(q, on_d, ones)
+        return fq.combine(q, on_h, ones), fq.combine(q, on_d, ones)
 
     def _quotient(self, repetition: int, test: ProductTest, prefix: _Rows, masks: Words) -> Words:
         """Return a product test's response."""
         code, q = self._code, self._prime
         values = prefix.products(q, test)
-        quotient = rs.multiply(q, values, rs.inverse_vanishing(code, values.size))
+        quotient = fq.multiply(q, values, rs.inverse_vanishing(code, values.size))
         coefficients = rs.interpolate_prefix(code, quotient[None])[0, : self._shape.degree]
-        return rs.add(q, coefficients, masks[_FIRST_PRODUCT_MASK + repetition])
+        return fq.add(q, coefficients, masks[_FIRST_PRODUCT_MASK + repetition])
 
     def _combination(self, coefficients: Words, messages: _Rows, blinding: _Rows, masks: Words) -> Words:
         """Return the proximity test's response: rows are combined on H, their blindings and the masks apart."""
@@ -259,7 +260,7 @@ class Prover:
         low = messages.combine(q, coefficients[:count])[None]
         rs.interpolate(code, low)
         high = blinding.combine(q, coefficients[:count])
-        return _times_vanishing(self._shape, q, high, low[0], rs.combine(q, masks, coefficients[count:]))
+        return _times_vanishing(self._shape, q, high, low[0], fq.combine(q, masks, coefficients[count:]))
 
     def __repr__(self) -> str:
         return "Prover(secret)"
@@ -290,16 +291,16 @@ def verify(
     for i, test in enumerate(challenges.linear):
         if _sum_on_h(shape, q, proof.linear[i]) != (test.target + int(proof.sums[i])) % q:
             raise EncodingError("proof: the linear relations and norms do not add up")
-        found = rs.inner_products(q, rs.columns_at(code, test.functional, positions), np.concatenate(columns.parts))
-        mask = rs.add(q, masks[2 * i], rs.multiply(q, vanishing, masks[2 * i + 1]))
+        found = fq.inner_products(q, rs.columns_at(code, test.functional, positions), np.concatenate(columns.parts))
+        mask = fq.add(q, masks[2 * i], fq.multiply(q, vanishing, masks[2 * i + 1]))
         if not np.array_equal(at_queries(proof.linear[i]), _total(q, [found, columns.squares(q, test), mask])):
             raise EncodingError("proof: the linear test's response is not that of the committed rows")
     for i, product in enumerate(challenges.products):
-        quotient = rs.subtract(q, at_queries(proof.quotients[i]), masks[_FIRST_PRODUCT_MASK + i])
-        if not np.array_equal(rs.multiply(q, quotient, vanishing), columns.products(q, product)):
+        quotient = fq.subtract(q, at_queries(proof.quotients[i]), masks[_FIRST_PRODUCT_MASK + i])
+        if not np.array_equal(fq.multiply(q, quotient, vanishing), columns.products(q, product)):
             raise EncodingError("proof: the product test's response is not that of the committed rows")
     for i, row in enumerate(challenges.proximity):
-        combined = rs.add(q, columns.combine(q, row[: -len(masks)]), rs.combine(q, masks, row[-len(masks) :]))
+        combined = fq.add(q, columns.combine(q, row[: -len(masks)]), fq.combine(q, masks, row[-len(masks) :]))
         if not np.array_equal(at_queries(proof.proximity[i]), combined):
             raise EncodingError("proof: the committed rows are not all of low degree")
 
@@ -332,7 +333,7 @@ def _positions(shape: Shape, transcript: Transcript, proof: Proof) -> NDArray[np
 def _total(prime: int, parts: Sequence[Words]) -> Words:
     total = parts[0]
     for part in parts[1:]:
-        total = rs.add(prime, total, part)
+        total = fq.add(prime, total, part)
     return total
 
 
@@ -342,7 +343,7 @@ def _times_vanishing(shape: Shape, prime: int, high: Words, *low: Words) -> Word
     total = np.zeros(max(start + high.size, *(part.size for part in low)), dtype=np.uint64)
     total[start : start + high.size] = high
     for part in (high, *low):
-        total[: part.size] = rs.add(prime, total[: part.size], part)
+        total[: part.size] = fq.add(prime, total[: part.size], part)
     return total
 
 

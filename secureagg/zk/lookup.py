@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError
 from secureagg.ring.ntt import Words
-from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 
 __all__ = ["NON_CUBE", "inverses", "multiplication_matrix", "multiplicities"]
 
@@ -42,25 +42,25 @@ def inverses(alpha: Words, limit: int, prime: int) -> Words:
         raise EncodingError("proof: the challenge of the range argument lies in the base field")
     table = np.arange(-limit, limit + 1, dtype=np.int64)
     b0 = ((a0 - table) % q).astype(np.uint64)
-    square = rs.multiply(q, b0, b0)
+    square = fq.multiply(q, b0, b0)
     c0 = _shift(q, square, -NON_CUBE * b1 * b2)
-    c1 = _shift(q, rs.scale(q, b0, -b1 % q), NON_CUBE * b2 * b2)
-    c2 = _shift(q, rs.scale(q, b0, -b2 % q), b1 * b1)
+    c1 = _shift(q, fq.scale(q, b0, -b1 % q), NON_CUBE * b2 * b2)
+    c2 = _shift(q, fq.scale(q, b0, -b2 % q), b1 * b1)
     # N = b0·c0 + 7·(b1·c2 + b2·c1)
-    tail = rs.add(q, rs.scale(q, c2, NON_CUBE * b1 % q), rs.scale(q, c1, NON_CUBE * b2 % q))
-    norm = _inverse(q, rs.add(q, rs.multiply(q, b0, c0), tail))
-    return np.stack([rs.multiply(q, component, norm) for component in (c0, c1, c2)])
+    tail = fq.add(q, fq.scale(q, c2, NON_CUBE * b1 % q), fq.scale(q, c1, NON_CUBE * b2 % q))
+    norm = _inverse(q, fq.add(q, fq.multiply(q, b0, c0), tail))
+    return np.stack([fq.multiply(q, component, norm) for component in (c0, c1, c2)])
 
 
 def _shift(prime: int, values: Words, constant: int) -> Words:
-    return rs.add(prime, values, np.full_like(values, constant % prime))
+    return fq.add(prime, values, np.full_like(values, constant % prime))
 
 
 def _inverse(prime: int, values: Words) -> Words:
     """Return values^(q − 2): about a hundred products of whole arrays."""
     result = np.ones_like(values)
     for bit in bin(prime - 2)[2:]:
-        result = rs.multiply(prime, result, result)
+        result = fq.multiply(prime, result, result)
         if bit == "1":
-            result = rs.multiply(prime, result, values)
+            result = fq.multiply(prime, result, values)
     return result

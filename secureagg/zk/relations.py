@@ -15,7 +15,7 @@ from secureagg.ring import ntt
 from secureagg.ring.masks import fill_public
 from secureagg.ring.ntt import Words
 from secureagg.ring.xof import PublicExpansion
-from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import lookup, projection
 from secureagg.zk.iop import LinearTest, Product, ProductTest
 from secureagg.zk.soundness import LINEAR_REPETITIONS, PRODUCT_REPETITIONS, PROJECTION_ROWS, SHARE_REPETITIONS
@@ -135,16 +135,16 @@ class ValidityRelations:
         projected[: s.values] = messages[: s.values]
         start = s.shape.message_length * places.errors.start
         projected[start : start + s.coefficients] = drawn.ciphertext
-        projected[:] = rs.add(q, projected, folded)
-        dealt = [rs.combine(q, instance.combination, row) for row in drawn.shares]  # R5
-        dealt[0] = rs.add(q, dealt[0], keys)
+        projected[:] = fq.add(q, projected, folded)
+        dealt = [fq.combine(q, instance.combination, row) for row in drawn.shares]  # R5
+        dealt[0] = fq.add(q, dealt[0], keys)
         weight = (int(messages[s.values]) + int(drawn.weight[0]) + int(drawn.weight[1])) % q
         everything = np.concatenate([*dealt, drawn.shares.reshape(-1), np.array([weight], dtype=np.uint64)])
         _rows(functional, places.dealt)[: s.dealt] = everything
         _rows(functional, places.bits)[: s.bits] = self._bit_coefficients(drawn)
         if s.table:
-            table = rs.combine(q, self.inverse_table, drawn.lookup)
-            _rows(functional, places.multiplicities)[: s.table] = rs.subtract(q, np.zeros_like(table), table)
+            table = fq.combine(q, self.inverse_table, drawn.lookup)
+            _rows(functional, places.multiplicities)[: s.table] = fq.subtract(q, np.zeros_like(table), table)
             functional[places.inverses.start :] = np.tile(drawn.lookup, len(places.values))[:, None]
         tau = [int(each) for each in drawn.norms]
         return LinearTest(functional, ((places.values, tau[0]), (places.errors, tau[1])), self._target(drawn))
@@ -152,12 +152,12 @@ class ValidityRelations:
     def _target(self, drawn: _Coefficients) -> int:
         """Return what the combined relations must add up to."""
         s, q, instance = self._statement, self._statement.prime, self._instance
-        target = rs.dot(q, drawn.ciphertext, instance.ciphertext)
+        target = fq.dot(q, drawn.ciphertext, instance.ciphertext)
         gammas: list[int] = drawn.projection.tolist()
         target -= sum(gammas) << s.projection_bits
         target += int(drawn.norms[0]) * s.norm_bound + int(drawn.norms[1]) * s.error_bound
         target += int(drawn.weight[0]) + int(drawn.weight[1]) * s.max_weight
-        target += rs.dot(q, drawn.shares.reshape(-1), np.ascontiguousarray(instance.check).reshape(-1))
+        target += fq.dot(q, drawn.shares.reshape(-1), np.ascontiguousarray(instance.check).reshape(-1))
         return target % q
 
     def _message_coefficients(self, rho: Words) -> Words:
@@ -166,7 +166,7 @@ class ValidityRelations:
         out = np.empty(s.fields * s.coefficients, dtype=np.uint64)
         whole = s.coefficients // s.degree * s.degree
         for k in range(s.fields):
-            scaled = rs.scale(q, rho, (s.delta << (s.field_bits * k)) % q)
+            scaled = fq.scale(q, rho, (s.delta << (s.field_bits * k)) % q)
             out[: s.fields * whole].reshape(-1, s.fields, s.degree)[:, k] = scaled[:whole].reshape(-1, s.degree)
             out[s.fields * whole :].reshape(s.fields, -1)[k] = scaled[whole:]
         return out
@@ -191,8 +191,8 @@ class ValidityRelations:
                     block[: part.size] = part
                     turned = _turn(q, block.reshape(-1, s.degree))[:, None]
                     ntt.forward(turned, (q,))
-                    product = rs.inner_products(q, turned[:, 0], public[:, 0])
-                    sums[repetition, key] = rs.add(q, sums[repetition, key], product)
+                    product = fq.inner_products(q, turned[:, 0], public[:, 0])
+                    sums[repetition, key] = fq.add(q, sums[repetition, key], product)
         ntt.inverse(sums.reshape(-1, 1, s.degree), (q,))
         return [_turn(q, each).reshape(-1) for each in sums]
 
@@ -220,13 +220,13 @@ class ValidityRelations:
         beta = field_elements(seed, f"repetition {repetition}", count, q)
         bits, inverses = beta[: len(places.bits)], beta[len(places.bits) :].reshape(-1, EXTENSION)
         weights = np.zeros(places.total, dtype=np.uint64)
-        weights[places.bits.start : places.bits.stop] = rs.subtract(q, np.zeros_like(bits), bits)
+        weights[places.bits.start : places.bits.stop] = fq.subtract(q, np.zeros_like(bits), bits)
         products, constant = [Product(places.bits, places.bits, bits[:, None])], 0
         if s.table:
             matrix = np.array(lookup.multiplication_matrix(self._alpha, q), dtype=np.uint64)
-            columns = [rs.combine(q, np.ascontiguousarray(inverses.T), matrix[:, m].copy()) for m in range(EXTENSION)]
+            columns = [fq.combine(q, np.ascontiguousarray(inverses.T), matrix[:, m].copy()) for m in range(EXTENSION)]
             weights[places.inverses.start :] = np.stack(columns, axis=1).reshape(-1)
-            products.append(Product(places.values, places.inverses, rs.subtract(q, np.zeros_like(inverses), inverses)))
+            products.append(Product(places.values, places.inverses, fq.subtract(q, np.zeros_like(inverses), inverses)))
             constant = -sum(inverses[:, 0].tolist()) % q
         return ProductTest(tuple(products), weights, constant)
 
@@ -248,7 +248,7 @@ def _turn(prime: int, rows: Words) -> Words:
     turned = np.empty_like(rows)
     turned[..., 0] = rows[..., 0]
     reversed_rows = rows[..., :0:-1]
-    turned[..., 1:] = rs.subtract(prime, np.zeros_like(reversed_rows), reversed_rows)
+    turned[..., 1:] = fq.subtract(prime, np.zeros_like(reversed_rows), reversed_rows)
     return turned
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from secureagg import Committee, Layout, RoundPlan
 from secureagg.he.tenseal import choose_parameters
@@ -47,6 +48,15 @@ class TestOneShot:
         assert figures["security_bits"] >= 128
         assert figures["failure"] == 2**-39
         assert figures["report"] == plan.report()
+
+    def test_proofs_and_their_cost(self, invoke: Invoke) -> None:
+        asked = ("--proofs", "--corrupt-clients", "2", "--value-bound", "0.5", "--json")
+        figures = json.loads(invoke(*ONE_SHOT, *COMMITTEE, *asked).out)
+        plan = replace(one_shot(), proofs=True, assumed_corrupt_clients=2, value_bound=0.5)
+        assert figures["proof_bytes"] == plan.proof_bytes > 0 and figures["soundness_bits"] >= 100
+        assert figures["report"] == plan.report() and "2 corrupt clients" in figures["report"]
+        without = json.loads(invoke(*ONE_SHOT, *COMMITTEE, "--json").out)
+        assert (without["proof_bytes"], without["soundness_bits"]) == (0, None)
 
 
 class TestTenseal:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import iop, merkle
 from secureagg.zk.code import Code
 from secureagg.zk.proof import Opening, Proof
@@ -89,7 +90,7 @@ class Forger:
         low, blinding = messages.copy(), self.uniform(len(messages), t)
         rs.interpolate(self.code, low)
         out[:, :ell] = low
-        out[:, :t] = rs.add(self.prime, low[:, :t].copy(), blinding)
+        out[:, :t] = fq.add(self.prime, low[:, :t].copy(), blinding)
         out[:, ell : ell + t] = blinding
         return out
 
@@ -159,8 +160,8 @@ class Forger:
         """Return Σ L_r·u_r + Σ τ·u_r²: n coefficients."""
         functional = test.functional.copy()
         rs.interpolate(self.code, functional)
-        values = rs.inner_products(self.prime, rs.extend(self.code, functional), np.concatenate(rows.parts))
-        return self.coefficients(rs.add(self.prime, values, rows.squares(self.prime, test)))
+        values = fq.inner_products(self.prime, rs.extend(self.code, functional), np.concatenate(rows.parts))
+        return self.coefficients(fq.add(self.prime, values, rows.squares(self.prime, test)))
 
     def product_polynomial(self, test: iop.ProductTest, rows: iop._Rows) -> Words:
         """Return what has to vanish on H: n coefficients."""
@@ -168,7 +169,7 @@ class Forger:
 
     def times_vanishing(self, polynomial: Words) -> Words:
         """Return Z_H times it, all within n coefficients."""
-        return rs.add(self.prime, polynomial, self.shifted(polynomial))
+        return fq.add(self.prime, polynomial, self.shifted(polynomial))
 
     def shifted(self, polynomial: Words) -> Words:
         """Return X^ℓ times it, mod X^n."""
@@ -183,7 +184,7 @@ class Forger:
         for start in range(len(rest) - ell, 0, -ell):  # blocks of ℓ coefficients, from the highest
             block = rest[start : start + ell].copy()
             out[start - ell : start] = block
-            rest[start - ell : start] = rs.subtract(self.prime, rest[start - ell : start].copy(), block)
+            rest[start - ell : start] = fq.subtract(self.prime, rest[start - ell : start].copy(), block)
         return out
 
     def true_answers(self, challenges: Challenges) -> tuple[Words, Words, Words]:
@@ -191,14 +192,14 @@ class Forger:
         q, rows, shape = self.prime, self.rows(), self.shape
         linear = []
         for i, test in enumerate(challenges.linear):
-            masked = rs.add(q, self.masks[2 * i], self.times_vanishing(self.masks[2 * i + 1]))
-            linear.append(rs.add(q, self.linear_polynomial(test, rows), masked)[: shape.linear_degree])
+            masked = fq.add(q, self.masks[2 * i], self.times_vanishing(self.masks[2 * i + 1]))
+            linear.append(fq.add(q, self.linear_polynomial(test, rows), masked)[: shape.linear_degree])
         quotients = []
         for i, product in enumerate(challenges.products):
             quotient = self.quotient(self.product_polynomial(product, rows))
-            quotients.append(rs.add(q, quotient, self.masks[_PRODUCT_MASK + i])[: shape.degree])
+            quotients.append(fq.add(q, quotient, self.masks[_PRODUCT_MASK + i])[: shape.degree])
         everything = np.concatenate([self.first.polynomials, self.second.polynomials])
-        proximity = [rs.combine(q, everything, row)[: shape.degree] for row in challenges.proximity]
+        proximity = [fq.combine(q, everything, row)[: shape.degree] for row in challenges.proximity]
         return np.stack(linear), np.stack(quotients), np.stack(proximity)
 
     def deficits(self, challenges: Challenges, rows: iop._Rows | None = None) -> list[int]:

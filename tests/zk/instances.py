@@ -21,7 +21,7 @@ from secureagg.ring import ntt, residues
 from secureagg.ring.masks import fill_masks
 from secureagg.ring.params import PRIMES, SIGMA
 from secureagg.ring.xof import PublicExpansion
-from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import validity
 from secureagg.zk.soundness import SHARE_REPETITIONS
 from secureagg.zk.statement import Statement
@@ -55,7 +55,7 @@ class Case:
         drawn = field_elements(root, "tests/zk combination", SHARE_REPETITIONS * s.secrets, s.prime)
         rho = drawn.reshape(SHARE_REPETITIONS, s.secrets)
         check = [
-            [(rs.dot(s.prime, row, w.polynomials[k]) + int(w.masks[k, r])) % s.prime for r, row in enumerate(rho)]
+            [(fq.dot(s.prime, row, w.polynomials[k]) + int(w.masks[k, r])) % s.prime for r, row in enumerate(rho)]
             for k in range(s.threshold)
         ]
         return Instance(self.context, self.polynomials, self.ciphertext, rho, np.array(check, dtype=np.uint64))

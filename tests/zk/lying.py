@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from secureagg.errors import EncodingError
-from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import projection, validity
 from secureagg.zk.relations import Instance, Places, ValidityRelations
 from secureagg.zk.soundness import SHARE_REPETITIONS
@@ -136,7 +136,7 @@ class Liar(Forger):
         polynomials = self.claim.dealt[: s.threshold * s.secrets].reshape(s.threshold, s.secrets)
         masks = self.claim.dealt[s.threshold * s.secrets : s.dealt - 1].reshape(s.threshold, -1).tolist()
         check = [
-            [(rs.dot(q, combination[r], polynomials[k]) + masks[k][r]) % q for r in range(SHARE_REPETITIONS)]
+            [(fq.dot(q, combination[r], polynomials[k]) + masks[k][r]) % q for r in range(SHARE_REPETITIONS)]
             for k in range(s.threshold)
         ]
         return np.array(check, dtype=np.uint64)

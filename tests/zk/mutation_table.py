@@ -55,7 +55,7 @@ _HINDSIGHT = "attacks_hindsight"
 _IOP = [
     _off("sum of a linear response", "iop", "_sum_on_h(shape, q, proof.linear[i]) != (test.target + int(proof.sums[i])) % q", "iop"),  # noqa: E501
     _off("linear response at the queries", "iop", "not np.array_equal(at_queries(proof.linear[i]), _total(q, [found, columns.squares(q, test), mask]))", "iop"),  # noqa: E501
-    _off("product response at the queries", "iop", "not np.array_equal(rs.multiply(q, quotient, vanishing), columns.products(q, product))", "iop"),  # noqa: E501
+    _off("product response at the queries", "iop", "not np.array_equal(fq.multiply(q, quotient, vanishing), columns.products(q, product))", "iop"),  # noqa: E501
     _off("proximity word at the queries", "iop", "not np.array_equal(at_queries(proof.proximity[i]), combined)", "iop"),
     _off("padding of a path", "iop", "any(opening.path[used:])", _BYTES),
 ]  # fmt: skip

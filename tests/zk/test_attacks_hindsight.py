@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk.proof import Proof
 from tests.zk.cheating import COLUMN, Challenges, Positions, Words
 from tests.zk.instances import PRIME, honest
@@ -19,7 +20,7 @@ from tests.zk.lying import Claim, Liar, refused
 Q = PRIME
 CASE = honest()
 S = CASE.statement
-FALSE = replace(Claim.of(CASE), ciphertext=rs.add(Q, CASE.ciphertext, np.eye(1, S.coefficients, dtype=np.uint64)[0]))
+FALSE = replace(Claim.of(CASE), ciphertext=fq.add(Q, CASE.ciphertext, np.eye(1, S.coefficients, dtype=np.uint64)[0]))
 
 
 def vanishing_at(points: list[int]) -> list[int]:
@@ -46,7 +47,7 @@ class LateLinear(Hindsight):
         zero[: self.shape.queries + 1] = self.vanishing(positions)
         for i, deficit in enumerate(self.deficits(challenges)):
             factor = deficit * pow(self.sum_on_h(zero), -1, Q)
-            linear[i] = rs.add(Q, linear[i].copy(), rs.scale(Q, zero, factor))
+            linear[i] = fq.add(Q, linear[i].copy(), fq.scale(Q, zero, factor))
         return replace(answered, linear=linear)
 
 
@@ -67,11 +68,11 @@ class LateQuotient(Hindsight):
         zero = self.vanishing(positions)
         basis, weights = bases(points, zero)
         for i, test in enumerate(challenges.products):
-            right = rs.multiply(Q, rows.products(Q, test)[positions], inverse)
-            right = rs.add(Q, right, rs.extend(self.code, self.masks[4 + i][None])[0, positions])
+            right = fq.multiply(Q, rows.products(Q, test)[positions], inverse)
+            right = fq.add(Q, right, rs.extend(self.code, self.masks[4 + i][None])[0, positions])
             have = rs.extend(self.code, wrong[i][None])[0, positions]
-            missing = rs.multiply(Q, rs.subtract(Q, right, have), weights)
-            quotients[i, : len(points)] = rs.add(Q, quotients[i, : len(points)].copy(), rs.combine(Q, basis, missing))
+            missing = fq.multiply(Q, fq.subtract(Q, right, have), weights)
+            quotients[i, : len(points)] = fq.add(Q, quotients[i, : len(points)].copy(), fq.combine(Q, basis, missing))
         return replace(answered, quotients=quotients)
 
 
@@ -106,7 +107,7 @@ class LateProximity(Hindsight):
         proximity = answered.proximity.copy()
         for i, row in enumerate(challenges.proximity):
             leading = sum(row[-3:].tolist())
-            proximity[i] = rs.subtract(Q, proximity[i].copy(), rs.scale(Q, zero, leading))
+            proximity[i] = fq.subtract(Q, proximity[i].copy(), fq.scale(Q, zero, leading))
         return replace(answered, proximity=proximity)
 
 

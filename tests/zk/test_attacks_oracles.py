@@ -15,6 +15,7 @@ import pytest
 
 from secureagg.errors import EncodingError
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import validity
 from secureagg.zk.proof import Proof
 from secureagg.zk.relations import Places
@@ -123,7 +124,7 @@ class Spoiled(Forger):
         codewords = super().codewords(which, polynomials)
         if which:
             changed = codewords[-1, : self.columns].copy()
-            codewords[-1, : self.columns] = rs.add(Q, changed, np.ones_like(changed))
+            codewords[-1, : self.columns] = fq.add(Q, changed, np.ones_like(changed))
         return codewords
 
 
@@ -173,10 +174,10 @@ class BestLinear(Forger):
         zero[0] = 1
         for x in rs.points(self.code)[: zero.size - 1].tolist():
             moved = np.roll(zero, 1)
-            zero = rs.subtract(Q, moved, rs.scale(Q, zero, x))
+            zero = fq.subtract(Q, moved, fq.scale(Q, zero, x))
         for i, deficit in enumerate(self.deficits(challenges)):
             factor = deficit * pow(self.sum_on_h(zero), -1, Q)
-            linear[i] = rs.add(Q, linear[i].copy(), rs.scale(Q, zero, factor))
+            linear[i] = fq.add(Q, linear[i].copy(), fq.scale(Q, zero, factor))
         return linear, quotients, proximity
 
 

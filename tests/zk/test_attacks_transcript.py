@@ -16,6 +16,7 @@ import pytest
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.ring.xof import PublicExpansion
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import relations, validity
 from secureagg.zk.relations import Instance, ValidityRelations
 from secureagg.zk.statement import Statement
@@ -28,7 +29,7 @@ from tests.zk.toy import Words
 Q = PRIME
 CASE = honest(max_weight=3)
 S = CASE.statement
-FALSE = replace(Claim.of(CASE), ciphertext=rs.add(Q, CASE.ciphertext, np.eye(1, S.coefficients, dtype=np.uint64)[0]))
+FALSE = replace(Claim.of(CASE), ciphertext=fq.add(Q, CASE.ciphertext, np.eye(1, S.coefficients, dtype=np.uint64)[0]))
 
 
 def cross(a: list[int], b: list[int]) -> list[int]:
@@ -108,7 +109,7 @@ class LateCiphertext(Late):
     def reconsider(self, challenges: Challenges) -> Challenges:
         first, second = (drawn.ciphertext[:3].tolist() for drawn in self.coefficients_drawn())
         ciphertext = self.instance.ciphertext.copy()
-        ciphertext[:3] = rs.add(Q, ciphertext[:3].copy(), np.array(cross(first, second), dtype=np.uint64))
+        ciphertext[:3] = fq.add(Q, ciphertext[:3].copy(), np.array(cross(first, second), dtype=np.uint64))
         self.instance = replace(self.instance, ciphertext=ciphertext)
         return challenges
 
@@ -124,7 +125,7 @@ class LateRoot(Late):
         rs.interpolate(self.code, changes)
         polynomials = self.first.polynomials.copy()
         low = polynomials[row, : changes.size].copy()
-        polynomials[row, : changes.size] = rs.add(Q, low, changes[0])
+        polynomials[row, : changes.size] = fq.add(Q, low, changes[0])
         self.first = self.oracle(0, polynomials)
         return challenges
 
@@ -155,7 +156,7 @@ class LateCheck(Late):
     def reconsider(self, challenges: Challenges) -> Challenges:
         first, second = (drawn.shares.reshape(-1)[:3].tolist() for drawn in self.coefficients_drawn())
         check = self.instance.check.copy()
-        check.reshape(-1)[:3] = rs.add(Q, check.reshape(-1)[:3].copy(), np.array(cross(first, second), np.uint64))
+        check.reshape(-1)[:3] = fq.add(Q, check.reshape(-1)[:3].copy(), np.array(cross(first, second), np.uint64))
         self.instance = replace(self.instance, check=check)
         return challenges
 
@@ -176,7 +177,7 @@ class LateCombination(Late):
         inverse = pow(a * d - b * c, -1, Q)
         combination = self.instance.combination.copy()
         change = [(x * d - y * b) * inverse % Q, (y * a - x * c) * inverse % Q]
-        combination[0, :2] = rs.add(Q, combination[0, :2].copy(), np.array(change, dtype=np.uint64))
+        combination[0, :2] = fq.add(Q, combination[0, :2].copy(), np.array(change, dtype=np.uint64))
         self.instance = replace(self.instance, combination=combination)
         relations = Recording(self.statement, self.instance, *self.drawn_before())
         return replace(challenges, linear=relations.linear_tests(self.relations.seed))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from secureagg.errors import ParameterError
 from secureagg.ring.params import PRIMES
 from secureagg.zk import code
+from secureagg.zk import field as fq
 from secureagg.zk.code import Code
 from tests.ring import reference
 
@@ -102,10 +103,10 @@ def test_codewords_are_the_blinded_polynomials_on_d(some: Code) -> None:
 @given(st.integers(0, Q - 1), st.integers(0, 1 << 20))
 def test_encoding_is_linear(factor: int, seed: int) -> None:
     rows, blinding = words(5, 16, seed)[2:4], words(5, 3, seed)[2:4]
-    row = code.add(Q, code.scale(Q, rows[:1], factor), rows[1:])
-    blind = code.add(Q, code.scale(Q, blinding[:1], factor), blinding[1:])
+    row = fq.add(Q, fq.scale(Q, rows[:1], factor), rows[1:])
+    blind = fq.add(Q, fq.scale(Q, blinding[:1], factor), blinding[1:])
     codewords = code.encode(TOY, rows, blinding)
-    combined = code.add(Q, code.scale(Q, codewords[:1], factor), codewords[1:])
+    combined = fq.add(Q, fq.scale(Q, codewords[:1], factor), codewords[1:])
     assert np.array_equal(code.encode(TOY, row, blind), combined)
 
 
@@ -137,11 +138,11 @@ def test_sums_over_rows_are_those_of_integers(rows: int) -> None:
     coefficients[: rows // 2] = Q - 1
     kept = left.copy()
     a, b, c = left.T.tolist(), right.T.tolist(), coefficients.tolist()
-    assert code.combine(Q, right, coefficients).tolist() == [sum(map(int.__mul__, c, y)) % Q for y in b]
-    assert code.combine(Q, left, coefficients).tolist() == [sum(map(int.__mul__, c, x)) % Q for x in a]
+    assert fq.combine(Q, right, coefficients).tolist() == [sum(map(int.__mul__, c, y)) % Q for y in b]
+    assert fq.combine(Q, left, coefficients).tolist() == [sum(map(int.__mul__, c, x)) % Q for x in a]
     products = [sum(map(int.__mul__, x, y)) % Q for x, y in zip(a, b, strict=True)]
-    assert code.inner_products(Q, left, right).tolist() == products
-    assert code.sums_of_squares(Q, left).tolist() == [sum(x * x for x in column) % Q for column in a]
+    assert fq.inner_products(Q, left, right).tolist() == products
+    assert fq.sums_of_squares(Q, left).tolist() == [sum(x * x for x in column) % Q for column in a]
     assert np.array_equal(left, kept)
 
 
@@ -150,8 +151,8 @@ def test_sums_mod_every_prime(prime: int) -> None:
     left = np.random.default_rng(prime % 997).integers(0, prime, (40, 5), dtype=np.uint64)
     left[::3] = prime - 1
     a, c = left.T.tolist(), left[:, 0].tolist()
-    assert code.sums_of_squares(prime, left).tolist() == [sum(x * x for x in column) % prime for column in a]
-    assert code.combine(prime, left, left[:, 0]).tolist() == [sum(map(int.__mul__, c, x)) % prime for x in a]
+    assert fq.sums_of_squares(prime, left).tolist() == [sum(x * x for x in column) % prime for column in a]
+    assert fq.combine(prime, left, left[:, 0]).tolist() == [sum(map(int.__mul__, c, x)) % prime for x in a]
 
 
 def test_sums_take_slices_of_wider_matrices() -> None:
@@ -160,17 +161,17 @@ def test_sums_take_slices_of_wider_matrices() -> None:
     coefficients = wide[:, 7]
     for rows, columns in ((slice(None), slice(0, 2100)), (slice(3, 20), slice(17, 1041)), (slice(0, 30, 2), slice(5))):
         left, right, c = wide[rows, columns], other[rows, columns], coefficients[rows]
-        assert np.array_equal(code.inner_products(Q, left, right), code.inner_products(Q, left.copy(), right.copy()))
-        assert np.array_equal(code.sums_of_squares(Q, left), code.inner_products(Q, left.copy(), left.copy()))
-        assert np.array_equal(code.combine(Q, left, c), code.combine(Q, left.copy(), c.copy()))
+        assert np.array_equal(fq.inner_products(Q, left, right), fq.inner_products(Q, left.copy(), right.copy()))
+        assert np.array_equal(fq.sums_of_squares(Q, left), fq.inner_products(Q, left.copy(), left.copy()))
+        assert np.array_equal(fq.combine(Q, left, c), fq.combine(Q, left.copy(), c.copy()))
     constant = np.broadcast_to(wide[5], wide.shape)
-    assert np.array_equal(code.inner_products(Q, wide, constant), code.inner_products(Q, wide, constant.copy()))
+    assert np.array_equal(fq.inner_products(Q, wide, constant), fq.inner_products(Q, wide, constant.copy()))
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 16, 255, 1024, 5120])
 def test_dot_product_is_that_of_integers(size: int) -> None:
     left, right = words(3, size)[2], words(3, size)[0]
-    assert code.dot(Q, left, right) == sum(map(int.__mul__, left.tolist(), right.tolist())) % Q
+    assert fq.dot(Q, left, right) == sum(map(int.__mul__, left.tolist(), right.tolist())) % Q
 
 
 @pytest.mark.parametrize("shape", [(7,), (4096,), (3, 20), (2, 3, 5), (0, 16), (9, 8192)])
@@ -179,11 +180,11 @@ def test_products_and_sums_element_by_element(shape: tuple[int, ...]) -> None:
     a, b = (random.choice(np.array([0, 1, Q - 1, Q - 2, Q // 2, 1 << 51, 12345], np.uint64), shape) for _ in range(2))
     kept = a.copy(), b.copy()
     integers = a.astype(object), b.astype(object)
-    assert np.array_equal(code.multiply(Q, a, b), integers[0] * integers[1] % Q)
-    assert np.array_equal(code.add(Q, a, b), (integers[0] + integers[1]) % Q)
-    assert np.array_equal(code.subtract(Q, a, b), (integers[0] - integers[1]) % Q)
+    assert np.array_equal(fq.multiply(Q, a, b), integers[0] * integers[1] % Q)
+    assert np.array_equal(fq.add(Q, a, b), (integers[0] + integers[1]) % Q)
+    assert np.array_equal(fq.subtract(Q, a, b), (integers[0] - integers[1]) % Q)
     for factor in (0, 1, Q - 1, -5, 1 << 70):
-        assert np.array_equal(code.scale(Q, a, factor), integers[0] * factor % Q)
+        assert np.array_equal(fq.scale(Q, a, factor), integers[0] * factor % Q)
     assert np.array_equal(a, kept[0]) and np.array_equal(b, kept[1])
 
 
@@ -191,9 +192,9 @@ def test_products_and_sums_element_by_element(shape: tuple[int, ...]) -> None:
 def test_sums_of_any_words(pairs: list[tuple[int, int]]) -> None:
     left, right = np.array(pairs, dtype=np.uint64).T.copy()
     expected = sum(x * y for x, y in pairs) % Q
-    assert code.combine(Q, left[:, None], right).tolist() == [expected]
-    assert code.inner_products(Q, left[:, None], right[:, None]).tolist() == [expected]
-    assert code.dot(Q, left, right) == expected
+    assert fq.combine(Q, left[:, None], right).tolist() == [expected]
+    assert fq.inner_products(Q, left[:, None], right[:, None]).tolist() == [expected]
+    assert fq.dot(Q, left, right) == expected
 
 
 def test_results_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,8 +209,8 @@ def test_results_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch) -> No
             code.columns_at(some, rows, positions),
             code.extend(some, rows, 512),
             code.interpolate_prefix(some, codewords),
-            code.combine(Q, codewords.reshape(50, -1), blinding[:50, 0]),
-            code.inner_products(Q, codewords.reshape(50, -1), codewords[::-1].reshape(50, -1).copy()),
+            fq.combine(Q, codewords.reshape(50, -1), blinding[:50, 0]),
+            fq.inner_products(Q, codewords.reshape(50, -1), codewords[::-1].reshape(50, -1).copy()),
         ]
 
     results = []
@@ -260,11 +261,11 @@ def test_arrays_of_another_form_are_refused() -> None:
         with pytest.raises(ParameterError, match=r"\[0, 64\) is needed"):
             code.columns_at(TOY, rows, np.array([3, position]))
     with pytest.raises(ParameterError, match=r"uint64\[4\] needed"):
-        code.combine(Q, rows, rows[0])
+        fq.combine(Q, rows, rows[0])
     with pytest.raises(ParameterError, match=r"uint64\[4, 16\] needed"):
-        code.inner_products(Q, rows, words(3, 16))
+        fq.inner_products(Q, rows, words(3, 16))
     for strange in (rows[:, ::2], rows[::-1], rows.T, rows.astype(np.int64)):
         with pytest.raises(ParameterError, match="whole rows or slices"):
-            code.sums_of_squares(Q, strange) if strange.dtype == np.uint64 else code.combine(Q, strange, rows[:, 0])
+            fq.sums_of_squares(Q, strange) if strange.dtype == np.uint64 else fq.combine(Q, strange, rows[:, 0])
     with pytest.raises(ParameterError, match=r"uint64\[4, 16\] needed"):
-        code.multiply(Q, rows, rows[:, :8])
+        fq.multiply(Q, rows, rows[:, :8])

@@ -16,6 +16,7 @@ import pytest
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.ring.xof import SecretStream
 from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import iop, merkle, validity
 from secureagg.zk.code import Code
 from secureagg.zk.proof import Proof
@@ -62,16 +63,16 @@ def simulated(shape: Shape, relations: iop.Relations, seed: int) -> tuple[bytes,
     masks = second[shape.rows.second :]
     for i, test in enumerate(challenges.linear):  # S = response − Σ L·u − Σ τ·u² − Z_H·T
         functional = rs.columns_at(forger.code, test.functional, np.arange(shape.length))
-        found = rs.inner_products(q, functional, np.concatenate(columns.parts))
-        for part in (columns.squares(q, test), rs.multiply(q, vanishing, masks[2 * i + 1].copy())):
-            found = rs.add(q, found, part)
-        masks[2 * i] = rs.subtract(q, rs.extend(forger.code, linear[i][None])[0], found)
+        found = fq.inner_products(q, functional, np.concatenate(columns.parts))
+        for part in (columns.squares(q, test), fq.multiply(q, vanishing, masks[2 * i + 1].copy())):
+            found = fq.add(q, found, part)
+        masks[2 * i] = fq.subtract(q, rs.extend(forger.code, linear[i][None])[0], found)
     for i, product in enumerate(challenges.products):  # T_b = response − F/Z_H
-        exact = rs.multiply(q, columns.products(q, product), rs.inverse_vanishing(forger.code))
-        masks[4 + i] = rs.subtract(q, rs.extend(forger.code, quotients[i][None])[0], exact)
+        exact = fq.multiply(q, columns.products(q, product), rs.inverse_vanishing(forger.code))
+        masks[4 + i] = fq.subtract(q, rs.extend(forger.code, quotients[i][None])[0], exact)
     for i, row in enumerate(challenges.proximity):  # P = word − Σ r·u
-        everything = rs.combine(q, np.concatenate([first, second])[:-3], row[:-3])
-        masks[6 + i] = rs.subtract(q, rs.extend(forger.code, proximity[i][None])[0], everything)
+        everything = fq.combine(q, np.concatenate([first, second])[:-3], row[:-3])
+        masks[6 + i] = fq.subtract(q, rs.extend(forger.code, proximity[i][None])[0], everything)
     oracles = []
     for codewords in (first, second):
         salts = random.bytes(merkle.SALT_BYTES * shape.length)
@@ -140,7 +141,7 @@ def view(shape: Shape, proof: bytes) -> Words:
         rest = np.zeros(ell, dtype=np.uint64)
         for start in range(0, response.size, ell):
             block = np.pad(response[start : start + ell], (0, ell - len(response[start : start + ell])))
-            rest = (rs.subtract if start // ell % 2 else rs.add)(Q, rest, block)
+            rest = (fq.subtract if start // ell % 2 else fq.add)(Q, rest, block)
         parts.append(rest)
     return np.concatenate(parts)
 
@@ -211,7 +212,7 @@ class Given(Forger):
         rs.interpolate(self.code, low)
         out[:, :ell] = low
         mine = self.blinding[which : which + 1]
-        out[:, :t] = rs.add(Q, low[:, :t].copy(), mine)
+        out[:, :t] = fq.add(Q, low[:, :t].copy(), mine)
         out[:, ell : ell + t] = mine
         return out
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.ring.params import PRIMES
-from secureagg.zk import code as rs
+from secureagg.zk import field as fq
 from secureagg.zk import iop
 from secureagg.zk.iop import LinearTest, Product, ProductTest
 from secureagg.zk.soundness import Rows, Shape
@@ -55,9 +55,9 @@ class Bits:
         first, second, ell = self.shape.rows.first, self.shape.rows.second, self.shape.message_length
         functional = np.zeros((first + second, ell), dtype=np.uint64)
         weights = np.arange(1, first * ell + 1, dtype=np.uint64).reshape(first, ell)
-        functional[:first] = rs.add(Q, rs.scale(Q, weights, a), np.full_like(weights, -tau % Q))
+        functional[:first] = fq.add(Q, fq.scale(Q, weights, a), np.full_like(weights, -tau % Q))
         zero, one = pow(self.gamma, -1, Q), pow(self.gamma + 1, -1, Q)
-        functional[:second] = rs.add(Q, functional[:second], np.full_like(weights[:second], b * (zero - one) % Q))
+        functional[:second] = fq.add(Q, functional[:second], np.full_like(weights[:second], b * (zero - one) % Q))
         functional[first:] = b
         target = (a * self.total + b * zero * second * ell) % Q
         return LinearTest(functional, ((range(first), tau),), target)
@@ -68,7 +68,7 @@ class Bits:
     def _product(self, beta: Words) -> ProductTest:
         first, second = self.shape.rows.first, self.shape.rows.second
         mine, other = beta[:first], np.full(second, beta[-1], dtype=np.uint64)
-        weights = np.concatenate([rs.subtract(Q, np.zeros_like(mine), mine), rs.scale(Q, other, self.gamma)])
+        weights = np.concatenate([fq.subtract(Q, np.zeros_like(mine), mine), fq.scale(Q, other, self.gamma)])
         squares = Product(range(first), range(first), mine[:, None].copy())
         across = Product(range(second), range(first, first + second), other[:, None].copy())
         return ProductTest((squares, across), weights, -second * int(beta[-1]) % Q)
