@@ -56,7 +56,7 @@ class Result:
 
 
 class Aggregator:
-    """One round's aggregator. `spool` is a directory for the contributions, or None to keep what is needed in memory.
+    """One round's aggregator. `spool` is a directory for the contributions, or None for a temporary file.
 
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
     the last admission ended), and `open` publishes a tally, which it leaves there too.

@@ -1,4 +1,4 @@
-"""Where an aggregator keeps the contributions of a round: in memory, or in a directory that survives a crash.
+"""Where an aggregator keeps the contributions of a round: in a temporary file, or a directory that survives a crash.
 
 A contribution is staged, verified and only then kept. In a directory it is copied first, so what is verified is what
 is added even if the sender changes its file meanwhile; keeping it is one rename, so a crash leaves it in or out.
@@ -14,13 +14,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import numpy as np
+
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.ids import ClientIds
 from secureagg.messages import ContributionView
 from secureagg.plan import RoundPlan
 from secureagg.session import Session
 
-__all__ = ["DirectorySpool", "MemorySpool", "Spool", "Staged", "open_spool"]
+__all__ = ["DirectorySpool", "Spool", "Staged", "TemporarySpool", "open_spool"]
 
 _COPY_BYTES = 1 << 16
 
@@ -55,14 +57,20 @@ class Spool(Protocol):
         """Keep the round's tally beside its contributions; return how to read it, None if nothing is kept."""
 
 
-class MemorySpool:
-    """Keeps headers and boxes in memory, and ciphertexts only where the committee may ask for one to be left out."""
+class TemporarySpool:
+    """Keeps what is still needed of a contribution in an unnamed temporary file, which goes with the process.
+
+    That is header and boxes, and the ciphertext where the committee may ask for one to be left out; never the proof,
+    which is verified before a contribution is kept. In memory is where each client's part begins, 8 bytes.
+    """
 
     def __init__(self, session: Session) -> None:
         self._plan = session.plan
         self.keeps_ciphertexts = session.plan.committee.mode == "robust"
         self.fixed = False
-        self._kept: dict[int, dict[int, bytes]] = {}
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        self._starts = np.full(session.plan.clients, -1, dtype=np.int64)
+        self._end = 0
 
     def fix(self) -> None:
         """Note that the set of clients is fixed."""
@@ -70,7 +78,7 @@ class MemorySpool:
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
-        """Read bytes in place; copy a file to an unnamed temporary one."""
+        """Read bytes in place; copy a file to a temporary one of its own."""
         if isinstance(payload, bytes):
             _require_length(len(payload), self._plan)
             yield self._staged(_reader(memoryview(payload)))
@@ -82,36 +90,43 @@ class MemorySpool:
 
     def _staged(self, read: Callable[[int, int], bytes | memoryview]) -> Staged:
         def keep(client_id: int) -> None:
-            plan = self._plan
-            boxes = plan.header_bytes + plan.packing.ciphertext_bytes
-            parts = {
-                0: bytes(read(0, plan.header_bytes)),
-                boxes: bytes(read(boxes, plan.bytes_per_client - boxes)),
-            }
-            if self.keeps_ciphertexts:
-                parts[plan.header_bytes] = bytes(read(plan.header_bytes, plan.packing.ciphertext_bytes))
-            self._kept[client_id] = parts
+            end = self._end
+            for offset, length in self._parts():
+                for start in range(0, length, _COPY_BYTES):
+                    part = read(offset + start, min(_COPY_BYTES, length - start))
+                    end += os.pwrite(self._file.fileno(), part, end)
+            self._starts[client_id], self._end = self._end, end
 
         return Staged(ContributionView(self._plan, read), keep)
 
+    def _parts(self) -> list[tuple[int, int]]:
+        """Return the (offset, length) of what is kept of a contribution, in the order of the file."""
+        plan = self._plan
+        boxes = plan.header_bytes + plan.packing.ciphertext_bytes
+        parts = [(0, plan.header_bytes), (boxes, plan.committee.size * plan.box_bytes)]
+        return [*parts, (plan.header_bytes, plan.packing.ciphertext_bytes)] if self.keeps_ciphertexts else parts
+
     def view(self, client_id: int) -> ContributionView:
         """Return the kept parts; reading a part that is not kept is an error of the caller."""
-        parts = self._kept[client_id]
+        start = int(self._starts[client_id])
+        assert start >= 0, "this client's contribution was not kept"
 
-        def read(offset: int, length: int) -> memoryview:
-            start = max(first for first in parts if first <= offset)
-            found = memoryview(parts[start])[offset - start : offset - start + length]
-            assert len(found) == length, "this part of the contribution was not kept"
-            return found
+        def read(offset: int, length: int) -> bytes:
+            before = start
+            for first, size in self._parts():
+                if first <= offset and offset + length <= first + size:
+                    return os.pread(self._file.fileno(), length, before + offset - first)
+                before += size
+            raise AssertionError("this part of the contribution was not kept")
 
         return ContributionView(self._plan, read)
 
     def clients(self) -> ClientIds:
         """Return the ids of all kept contributions."""
-        return ClientIds(self._kept)
+        return ClientIds.where(self._starts >= 0)
 
     def publish(self, tally: Iterable[bytes]) -> None:
-        """Keep nothing: the ciphertexts that a tally is made of are gone."""
+        """Publish nothing: what goes with the process nobody checks later."""
 
 
 class DirectorySpool:
@@ -205,8 +220,8 @@ class DirectorySpool:
 
 
 def open_spool(session: Session, path: str | os.PathLike[str] | None) -> Spool:
-    """Return the spool in directory `path`, or one in memory."""
-    return MemorySpool(session) if path is None else DirectorySpool(session, path)
+    """Return the spool in directory `path`, or one that goes with the process."""
+    return TemporarySpool(session) if path is None else DirectorySpool(session, path)
 
 
 def _require_length(length: int, plan: RoundPlan) -> None:

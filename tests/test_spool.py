@@ -12,7 +12,7 @@ import pytest
 
 import secureagg as sa
 from secureagg.errors import EncodingError, ParameterError
-from secureagg.spool import DirectorySpool, MemorySpool, open_spool
+from secureagg.spool import DirectorySpool, TemporarySpool, open_spool
 from tests.federation import Federation, federation
 
 
@@ -57,7 +57,7 @@ def test_what_is_kept_is_what_was_sent(
     everyone: Federation, payload: bytes, directory: bool, form: type, tmp_path: Path
 ) -> None:
     spool = open_spool(everyone.session, tmp_path / "spool" if directory else None)
-    assert isinstance(spool, DirectorySpool if directory else MemorySpool)
+    assert isinstance(spool, DirectorySpool if directory else TemporarySpool)
     with spool.stage(form(payload)) as staged:
         assert spool.clients() == []
         staged.keep(2)
@@ -102,10 +102,10 @@ def test_an_endless_source_is_read_no_further_than_needed(
     assert source.taken == everyone.plan.bytes_per_client + 1
 
 
-def test_only_robust_rounds_keep_ciphertexts_in_memory(everyone: Federation, payload: bytes) -> None:
-    assert MemorySpool(everyone.session).keeps_ciphertexts
+def test_without_a_directory_only_robust_rounds_keep_ciphertexts(everyone: Federation, payload: bytes) -> None:
+    assert TemporarySpool(everyone.session).keeps_ciphertexts
     with federation() as optimistic:
-        spool = MemorySpool(optimistic.session)
+        spool = TemporarySpool(optimistic.session)
         assert not spool.keeps_ciphertexts
         mine = optimistic.contribution(1)
         with spool.stage(mine) as staged:
