@@ -26,7 +26,7 @@ from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.spool import open_spool
 from secureagg.tally import tally
-from secureagg.verification import verify_contribution
+from secureagg.verification import verify_contribution, verify_header, verify_parts
 
 __all__ = ["Aggregator", "Result"]
 
@@ -91,14 +91,23 @@ class Aggregator:
         """
         self._require_admitting()
         with self._spool.stage(bytes(payload) if isinstance(payload, bytearray | memoryview) else payload) as staged:
-            client_id = verify_contribution(self._session, staged.view).client_id
+            header = verify_header(self._session, staged.view)
+            self._require_new(header.client_id)  # before the work of verifying the rest
+            verify_parts(self._session, staged.view, header)
             with self._lock:
                 self._require_admitting()
-                if self._admitted[client_id]:
-                    raise FaultyClientError(client_id, "a contribution of this client is already admitted")
-                staged.keep(client_id)
-                self._count(client_id, staged.view)
-        return client_id
+                self._require_new(header.client_id)
+                self._count(header.client_id, staged.view)
+                try:
+                    staged.keep(header.client_id)
+                except BaseException:
+                    self._discount(header.client_id, staged.view)
+                    raise
+        return header.client_id
+
+    def _require_new(self, client_id: int) -> None:
+        if self._admitted[client_id]:
+            raise FaultyClientError(client_id, "a contribution of this client is already admitted")
 
     def _require_admitting(self) -> None:
         if self._spool.fixed:
@@ -115,7 +124,18 @@ class Aggregator:
         self._count(client_id, view)
 
     def _count(self, client_id: int, view: ContributionView) -> None:
-        self._each_frame(lambda index: self._total.add(index, view.frame(index)))
+        added: list[int] = []
+
+        def add(index: int) -> None:
+            self._total.add(index, view.frame(index))
+            added.append(index)
+
+        try:
+            self._each_frame(add)
+        except BaseException:
+            for index in added:
+                self._total.subtract(index, view.frame(index))
+            raise
         self._admitted[client_id] = True
 
     def _discount(self, client_id: int, view: ContributionView) -> None:

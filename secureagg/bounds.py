@@ -133,6 +133,8 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
       2(Δ·M + n_max·⌈B_e⌉) + Δ/2 < q                               the sum does not wrap mod q
       Δ > 4E                                                       honest errors stay below Δ/4
       4c·B_e/(Δ − 4E) ≤ √(n/64)                                    corrupt clients cannot make the sum undecodable
+      2(n_max·⌈B_e⌉ + E) < Δ                                       errors cannot steer the sum of the weights; only
+                                                                   if max_weight > 1 and it stands in a lowest field
       σ ≥ 2√2·η                                                    the key is hidden given the sums (`_keys`)
 
     The fourth: a coefficient whose residual exceeds Δ/4 has a part from the c corrupt clients above Δ/4 − E. The sum
@@ -195,7 +197,11 @@ def _proven_packings(ring: RingParameters, demand: Demand, value_range: int) -> 
                 break
             needed = -(-widest // delta)
         else:
-            if 16 * EXCEEDING_DIVISOR * c * c * squared <= sizes.key_coefficients * (delta - 4 * honest) ** 2:
+            steers_weight = demand.max_weight > 1 and sizes.weight_field == 0 and 2 * (n * widest + honest) >= delta
+            if (
+                16 * EXCEEDING_DIVISOR * c * c * squared <= sizes.key_coefficients * (delta - 4 * honest) ** 2
+                and not steers_weight
+            ):
                 packing = replace(sizes, field_bits=field_bits, delta=delta, field_limit=limit, steering=n * steps + 1)
                 yield packing, squared
 

@@ -6,7 +6,12 @@ from numbers import Real
 
 from secureagg.errors import ParameterError
 
-__all__ = ["as_whole", "require_between", "require_flag", "require_whole"]
+__all__ = ["as_whole", "printable", "require_between", "require_flag", "require_whole"]
+
+
+def printable(text: str) -> str:
+    """Return text from outside with every character that a terminal might act on escaped."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def require_whole(name: str, value: int, low: int, high: int) -> None:

@@ -27,7 +27,7 @@ from secureagg.bounds import (
     proven_bounds,
     steering,
 )
-from secureagg.checks import require_between, require_flag, require_whole
+from secureagg.checks import printable, require_between, require_flag, require_whole
 from secureagg.dp.quantise import MAX_VALUE_BITS, MIN_VALUE_BITS, Quantiser
 from secureagg.electorate import Committee
 from secureagg.errors import EncodingError, ParameterError
@@ -161,8 +161,12 @@ class RoundPlan:
         return count * (self.proven.value_range + steering(self.proven.statement)) + 1
 
     def weight_limits(self, count: int) -> tuple[int, int]:
-        """Return the least and the largest Σw of `count` clients, steered by errors where they may be (with proofs)."""
-        steered = 0 if self.proven is None else count * steering(self.proven.statement) + 1
+        """Return the least and the largest Σw that can be decoded of `count` clients.
+
+        With proofs and max_weight = 1 errors may steer what is decoded; Σw is `count` then, whatever that is. With a
+        larger max_weight the weight stands where they cannot (`fit_proven`).
+        """
+        steered = 0 if self.proven is None or self.max_weight > 1 else count * steering(self.proven.statement) + 1
         return max(1, count - steered), count * self.max_weight + steered
 
     @cached_property
@@ -176,7 +180,7 @@ class RoundPlan:
         """Bytes of a contribution before its ciphertext: fixed fields, a digest a frame and a box, the share check,
         and with proofs the commitment's root and the proof's digest.
         """
-        digests = len(self.packing.frames) + self.committee.size
+        digests = self.packing.frame_count + self.committee.size
         proof = HEADER_PROOF_BYTES if self.proofs else 0
         return HEADER_FIXED_BYTES + DIGEST_BYTES * digests + self.sharing.check_bytes + proof
 
@@ -327,7 +331,7 @@ class RoundPlan:
         except EncodingError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise EncodingError(f"plan: {error}") from error
+            raise EncodingError(f"plan: {printable(str(error))}") from error
         if plan.allow_insecure and not allow_insecure:
             raise EncodingError("plan: allows toy parameters; only tests accept that, with allow_insecure=True")
         if plan.to_bytes() != encoded:

@@ -78,5 +78,11 @@ def _proof_lines(plan: RoundPlan, proven: Proven) -> list[str]:
         f"argument, for the fewest bytes of ciphertext, shares and proof: {costs.get(False, refused)} without, "
         f"{costs.get(True, refused)} with it",
         "a client can still send any vector within that bound, whatever its data, with any weight in "
-        f"[1, {plan.max_weight}]",
+        f"[1, {plan.max_weight}]"
+        + (
+            f"; the bound is on the weighted vector, so one of weight 1 may move the mean {plan.max_weight} times as "
+            "far as its weight says"
+            if plan.max_weight > 1
+            else ""
+        ),
     ]

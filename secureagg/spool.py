@@ -93,8 +93,7 @@ class TemporarySpool:
             end = self._end
             for offset, length in self._parts():
                 for start in range(0, length, _COPY_BYTES):
-                    part = read(offset + start, min(_COPY_BYTES, length - start))
-                    end += os.pwrite(self._file.fileno(), part, end)
+                    end = _write(self._file.fileno(), read(offset + start, min(_COPY_BYTES, length - start)), end)
             self._starts[client_id], self._end = self._end, end
 
         return Staged(ContributionView(self._plan, read), keep)
@@ -183,8 +182,12 @@ class DirectorySpool:
         """Return the stored contribution, read from its file part by part."""
 
         def read(offset: int, length: int) -> bytes:
-            descriptor = os.open(self._file(client_id), os.O_RDONLY)
             try:
+                descriptor = os.open(self._file(client_id), os.O_RDONLY)
+            except OSError as error:
+                raise ParameterError(f"the spool's file of client {client_id}: {error.strerror}") from error
+            try:
+                _require_length(os.fstat(descriptor).st_size, self._plan)
                 return os.pread(descriptor, length, offset)
             finally:
                 os.close(descriptor)
@@ -205,7 +208,7 @@ class DirectorySpool:
     def _stored(self) -> Iterator[int]:
         for path in self._files(".contribution"):
             name = os.path.basename(path).removesuffix(".contribution")
-            if not (name.isascii() and name.isdecimal() and int(name) < self._plan.clients):
+            if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) < self._plan.clients):
                 raise ParameterError(f"{path} is no contribution of a client on the roster; remove it")
             yield int(name)
 
@@ -244,6 +247,15 @@ def _reader(encoded: memoryview) -> Callable[[int, int], memoryview]:
 
 def _file_reader(descriptor: int) -> Callable[[int, int], bytes]:
     return lambda offset, length: os.pread(descriptor, length, offset)
+
+
+def _write(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    """Write all of `data` at an offset, a disk that fills up being an OSError; return where it ends."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
+    return offset
 
 
 def _leave_cache(descriptor: int) -> None:

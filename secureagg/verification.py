@@ -5,13 +5,14 @@ The aggregator asks this before it adds anything; anyone who has the bytes can a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,16 @@ from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.zk import validity
 
-__all__ = ["Verdict", "instance", "verify_contribution", "verify_many", "view_of"]
+__all__ = [
+    "Verdict",
+    "instance",
+    "read_part",
+    "verify_contribution",
+    "verify_header",
+    "verify_many",
+    "verify_parts",
+    "view_of",
+]
 
 _TASKS = 64  # of a `verify_many` with an executor
 
@@ -37,10 +47,29 @@ def verify_contribution(session: Session, view: ContributionView) -> Header:
     Raises: FaultyClientError naming the client it claims to be from; EncodingError if it is too malformed to name
     one, or of another session.
     """
-    plan = session.plan
+    header = verify_header(session, view)
+    verify_parts(session, view, header)
+    return header
+
+
+def verify_header(session: Session, view: ContributionView) -> Header:
+    """Return the header of a contribution once its client's signature is verified. Raises: as `verify_contribution`."""
     header = Header.from_bytes(view.header(), session)
-    if header.client_id >= plan.clients:
-        raise EncodingError(f"contribution: client {header.client_id} is not on the roster of {plan.clients}")
+    if header.client_id >= session.plan.clients:
+        raise EncodingError(f"contribution: client {header.client_id} is not on the roster of {session.plan.clients}")
+    try:
+        header.dealing().verify(session)
+    except EncodingError as error:
+        raise FaultyClientError(header.client_id, str(error)) from error
+    return header
+
+
+def verify_parts(session: Session, view: ContributionView, header: Header) -> None:
+    """Return None if ciphertext, boxes and proof are what the header says, canonical and, with proofs, proven.
+
+    Raises: FaultyClientError.
+    """
+    plan = session.plan
     ciphertext = np.empty(plan.packing.coefficients if plan.proofs else 0, dtype=np.uint64)
 
     def verify_frames(start: int, stop: int) -> None:
@@ -53,7 +82,6 @@ def verify_contribution(session: Session, view: ContributionView) -> Header:
                 ciphertext[first:last] = unpacked.reshape(-1)
 
     try:
-        header.dealing().verify(session)
         for member_id in range(plan.committee.size):
             _require_digest(view.box(member_id), header.boxes[member_id], f"box {member_id}")
         workers.run(verify_frames, len(plan.packing.frames))
@@ -64,7 +92,6 @@ def verify_contribution(session: Session, view: ContributionView) -> Header:
             validity.verify(plan.statement, claim, header.commitment, proof)
     except EncodingError as error:
         raise FaultyClientError(header.client_id, str(error)) from error
-    return header
 
 
 def instance(session: Session, dealing: Dealing, ciphertext: NDArray[np.uint64]) -> validity.Instance:
@@ -126,7 +153,8 @@ def _verdicts(session: Session, contributions: Sequence[bytes | str | os.PathLik
 
 def _verdict(session: Session, contribution: bytes | str | os.PathLike[str]) -> Verdict:
     try:
-        encoded = contribution if isinstance(contribution, bytes) else Path(contribution).read_bytes()
+        length = session.plan.bytes_per_client
+        encoded = contribution if isinstance(contribution, bytes) else read_part(contribution, length)
         return Verdict(verify_contribution(session, view_of(session, encoded)).client_id, None)
     except FaultyClientError as error:
         return Verdict(error.client_id, error.reason)
@@ -134,6 +162,21 @@ def _verdict(session: Session, contribution: bytes | str | os.PathLike[str]) -> 
         return Verdict(None, str(error))
     except OSError as error:
         raise ParameterError(f"{contribution!r} cannot be read: {error.strerror}") from error
+
+
+def read_part(path: str | os.PathLike[str], longest: int) -> bytes:
+    """Return the bytes of a file of at most this length.
+
+    Raises: EncodingError if it is longer; OSError, also if it is no regular file, since a pipe might never end.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+        raise OSError(code, os.strerror(code) if code == errno.EISDIR else "Not a regular file", os.fspath(path))
+    if found.st_size > longest:
+        raise EncodingError(f"{os.fspath(path)} has {found.st_size} bytes, at most {longest} are expected")
+    with open(path, "rb") as file:
+        return file.read(longest)
 
 
 def view_of(session: Session, encoded: bytes | memoryview) -> ContributionView:

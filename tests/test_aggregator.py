@@ -40,7 +40,9 @@ def state_of(aggregator: sa.Aggregator) -> tuple[Any, ...]:
     frames = range(len(aggregator._session.plan.packing.frames))
     spool = getattr(aggregator._spool, "_path", None)
     files = (
-        sorted((path.name, path.read_bytes()) for path in spool.iterdir()) if spool else list(aggregator._spool.clients())
+        sorted((path.name, path.read_bytes()) for path in spool.iterdir())
+        if spool
+        else list(aggregator._spool.clients())
     )
     return tuple(aggregator._total.frame(index) for index in frames), aggregator.clients, tuple(files)
 

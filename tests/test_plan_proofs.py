@@ -243,3 +243,25 @@ def test_the_report_says_what_is_proven_and_what_not() -> None:
     assert "without the range argument" in alone
     needed = million(value_bits=8, clients=10**5, value_bound=1 / 4000)
     assert needed.range_argument and "fail even for one field a coefficient" in needed.report()
+
+
+@pytest.mark.parametrize("values", [1, 100, 127, 128, 129, 255, 256, 1000])
+def test_errors_cannot_steer_the_sum_of_the_weights(values: int) -> None:
+    """With weights the last coordinate stands in a field above the lowest, or Δ leaves all errors together no step."""
+    plan = proven_plan(layout=flat(values), max_weight=50, value_bits=4, clients=8)
+    packing, statement = plan.packing, plan.statement
+    assert statement is not None
+    assert packing.weight_field > 0 or 2 * 8 * math.sqrt(statement.error_bound) < packing.delta
+    frame = packing.frames[packing.weight_frame]
+    first, last = packing.frame_coordinates(frame)
+    assert first <= values < last == values + 1
+    chunk, within = divmod(values, packing.fields * 64)
+    assert packing.weight_field == within // min(64, packing.coefficients - 64 * chunk)
+    assert plan.weight_limits(5) == (5, 250) and packing.frame_count == len(packing.frames)
+
+
+def test_bytes_from_outside_cannot_move_a_terminal() -> None:
+    encoded = proven_plan().to_bytes().replace(b'"mode"', b'"\\u001b[2Jmode"')
+    with pytest.raises(EncodingError) as caught:
+        RoundPlan.from_bytes(encoded, allow_insecure=True)
+    assert "\x1b" not in str(caught.value)

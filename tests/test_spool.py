@@ -174,3 +174,35 @@ def test_a_place_that_cannot_be_used_is_refused(everyone: Federation, tmp_path: 
     for path in (tmp_path / "file", tmp_path / "file" / "spool"):
         with pytest.raises(ParameterError, match=r"the spool .* cannot be used"):
             DirectorySpool(everyone.session, path)
+
+
+def test_a_disk_that_takes_a_part_is_asked_for_the_rest(
+    everyone: Federation, payload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr("secureagg.spool.os.pwrite", lambda fd, data, at: pwrite(fd, bytes(data)[:100], at))
+    spool = TemporarySpool(everyone.session)
+    with spool.stage(payload) as staged:
+        staged.keep(2)
+    assert bytes(spool.view(2).frame(0)) == payload[everyone.plan.header_bytes :][: len(bytes(spool.view(2).frame(0)))]
+
+
+@pytest.mark.parametrize("name", ["007", "+1", "1_0"])
+def test_a_name_no_spool_writes_is_refused(everyone: Federation, payload: bytes, tmp_path: Path, name: str) -> None:
+    spool = DirectorySpool(everyone.session, tmp_path)
+    (tmp_path / f"{name}.contribution").write_bytes(payload)
+    with pytest.raises(ParameterError, match="is no contribution of a client on the roster"):
+        spool.clients()
+
+
+def test_a_stored_contribution_that_grew_or_went_is_named(everyone: Federation, payload: bytes, tmp_path: Path) -> None:
+    spool = DirectorySpool(everyone.session, tmp_path)
+    with spool.stage(payload) as staged:
+        staged.keep(2)
+    with (tmp_path / "2.contribution").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(EncodingError, match=r"bytes, .* expected"):
+        spool.view(2).header()
+    (tmp_path / "2.contribution").unlink()
+    with pytest.raises(ParameterError, match="the spool's file of client 2: No such file"):
+        spool.view(2).header()

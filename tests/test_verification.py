@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -114,6 +115,17 @@ def test_what_cannot_be_read_is_the_callers_error(everyone: Federation, tmp_path
     for path, message in ((tmp_path / "missing", "No such file"), (str(tmp_path), "Is a directory")):
         with ThreadPoolExecutor(1) as pool, pytest.raises(ParameterError, match=f"cannot be read: {message}"):
             verify_many(everyone.session, [path], executor=pool if executor else None)
+
+
+def test_a_file_that_is_too_long_or_never_ends_is_not_read(everyone: Federation, tmp_path: Path) -> None:
+    long, pipe = tmp_path / "long", tmp_path / "pipe"
+    with long.open("wb") as file:
+        file.truncate(1 << 40)  # sparse: no disk has it, and no memory would
+    verdict = verify_many(everyone.session, [long])[0]
+    assert verdict.client_id is None and "1099511627776 bytes, at most" in (verdict.reason or "")
+    os.mkfifo(pipe)
+    with pytest.raises(ParameterError, match="Not a regular file"):
+        verify_many(everyone.session, [pipe])
 
 
 def test_verdicts_and_errors_cross_processes() -> None:

@@ -16,12 +16,13 @@ from secureagg.events import Observer
 from secureagg.ring.workers import thread_count
 from secureagg.session import Session
 from secureagg.tally import tally_clients, verify_tally
-from secureagg.verification import verify_many
+from secureagg.verification import read_part, verify_many
 
-__all__ = ["Audit", "Failing", "Transcript", "audit", "gather", "processes"]
+__all__ = ["Audit", "Failing", "Transcript", "audit", "gather", "processes", "read_record"]
 
 _RECORD, _CONTRIBUTION, _TALLY = b"SAse", b"SAco", b"SAta"
 _NAMED = re.compile(r"(\d+)\.contribution")  # as a spool names them
+_LONGEST_RECORD = 1 << 30
 _MOST_IDS = 12
 
 
@@ -104,6 +105,8 @@ def _spooled(directory: Path) -> list[Path]:
 
 def _kind(file: Path) -> bytes:
     try:
+        if file.exists() and not file.is_file():  # a pipe might never end
+            raise EncodingError(f"{file} is no regular file")
         with file.open("rb") as opened:
             magic = opened.read(4)
     except OSError as error:
@@ -131,7 +134,7 @@ def audit(
     valid, failing = _contributions(session, transcript.contributions, executor, observe)
     summed, covered, tally_fault, missing, outside = None, 0, None, 0, list(valid)
     if transcript.tally is not None:
-        encoded = _read(transcript.tally)
+        encoded = _read(transcript.tally, _longest_tally(session))
         try:
             listed = tally_clients(session, encoded)
             summed, outside = len(listed), [client for client in valid if client not in listed]
@@ -194,7 +197,7 @@ def _sum(session: Session, encoded: bytes, inside: Mapping[int, Path]) -> list[F
     rest = iter(inside.values())
     while True:
         try:
-            verify_tally(session, encoded, contributions=(_read(path) for path in rest))
+            verify_tally(session, encoded, contributions=(_read(path, session.plan.bytes_per_client) for path in rest))
         except FaultyClientError as error:  # `rest` goes on behind the one it is about
             altered.append(Failing(error.client_id, str(inside[error.client_id]), error.reason))
         else:
@@ -232,9 +235,19 @@ def _ids(clients: Sequence[int]) -> str:
     return shown if len(clients) <= _MOST_IDS else f"{shown}, … ({len(clients)} in all)"
 
 
-def _read(path: Path) -> bytes:
+def read_record(path: Path) -> bytes:
+    """Return a session record's bytes. Raises: EncodingError if it cannot be read or is absurdly long."""
+    return _read(path, _LONGEST_RECORD)
+
+
+def _longest_tally(session: Session) -> int:
+    plan = session.plan
+    return 64 + plan.clients * (64 + 16 * len(plan.packing.ring.primes)) + plan.packing.ciphertext_bytes
+
+
+def _read(path: Path, longest: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_part(path, longest)
     except OSError as error:
         raise EncodingError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from secureagg.cli.audit import Audit, audit, gather, processes
+from secureagg.cli.audit import Audit, audit, gather, processes, read_record
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.warm import telling
@@ -63,7 +63,7 @@ def verify(
         pinned = _pinned(sid)
         said = Console(stderr=True)
         transcript = gather(paths)
-        session = Session.from_bytes(transcript.record.read_bytes(), allow_insecure=allow_insecure)
+        session = Session.from_bytes(read_record(transcript.record), allow_insecure=allow_insecure)
         if pinned is not None and pinned != session.sid:
             raise EncodingError(
                 f"{transcript.record} is of session {session.sid.hex()}, not the pinned one: plan, roster, prekeys, "

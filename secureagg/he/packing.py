@@ -107,9 +107,8 @@ class Packing:
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
         """All chunks in order, cut into frames of equal chunks: a shorter last chunk is a frame of its own."""
-        n, residues = self.ring.degree, self.ring.degree * len(self.ring.primes)
+        n, step = self.ring.degree, self._chunks_per_frame
         full, rest = divmod(self.coefficients, n)
-        step = max(1, FRAME_RESIDUES // residues)
         shapes = [(first, min(step, full - first), n) for first in range(0, full, step)]
         if rest:
             shapes.append((full, 1, rest))
@@ -130,6 +129,23 @@ class Packing:
         """The frame that holds the weight, its last coordinate; any frames behind it hold nothing."""
         starts = [frame.first_coordinate for frame in self.frames]
         return bisect_right(starts, self.coordinates - 1) - 1
+
+    @property
+    def weight_field(self) -> int:
+        """Which field of its coefficient the weight is; errors reach the lowest, 0, alone."""
+        n = self.ring.degree
+        chunk = (self.coordinates - 1) // (self.fields * n)
+        return (self.coordinates - 1 - chunk * self.fields * n) // min(n, self.coefficients - chunk * n)
+
+    @property
+    def frame_count(self) -> int:
+        """How many `frames` there are, without making them."""
+        full, rest = divmod(self.coefficients, self.ring.degree)
+        return -(-full // self._chunks_per_frame) + (1 if rest else 0)
+
+    @property
+    def _chunks_per_frame(self) -> int:
+        return max(1, FRAME_RESIDUES // (self.ring.degree * len(self.ring.primes)))
 
     def frame_coefficients(self, frame: Frame) -> tuple[int, int]:
         """Return [first, last) of a frame's coefficients among all that are sent."""
