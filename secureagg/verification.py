@@ -176,7 +176,7 @@ def read_part(path: str | os.PathLike[str], longest: int) -> bytes:
     if found.st_size > longest:
         raise EncodingError(f"{os.fspath(path)} has {found.st_size} bytes, at most {longest} are expected")
     with open(path, "rb") as file:
-        return file.read(longest)
+        return file.read(found.st_size)
 
 
 def view_of(session: Session, encoded: bytes | memoryview) -> ContributionView:
