@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 import secureagg
+from secureagg.cli.calibrate import calibrate
 from secureagg.cli.demo import demo
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption
 from secureagg.cli.plan import plan
+from secureagg.cli.privacy_audit import audit
 from secureagg.cli.verify import verify
 from secureagg.cli.warm import warm_up
 
@@ -48,5 +50,7 @@ def root(
 
 app.command(no_args_is_help=False)(demo)
 app.command()(plan)
+app.command()(calibrate)
 app.command()(verify)
+app.command(no_args_is_help=False)(audit)
 app.command("warm-up", no_args_is_help=False)(warm_up)

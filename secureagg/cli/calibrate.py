@@ -1,0 +1,290 @@
+"""`secureagg calibrate`: the noise that a target ε needs, or the ε that a given noise costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.options import refuse_given
+from secureagg.dp.accounting import accountant, epsilon
+from secureagg.dp.calibration import calibrate_noise
+from secureagg.dp.dp_events import BatchSampling, CentralGaussian, DpSgd, PrivacyEvent
+from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum, honest_contributors
+from secureagg.dp.quantise import Quantiser, norm_squared_bound
+from secureagg.dp.relation import Relation
+from secureagg.errors import ParameterError
+
+__all__ = ["calibrate"]
+
+
+class Mechanism(StrEnum):
+    DP_SGD = "dp-sgd"
+    CENTRAL = "central"
+    DISCRETE_GAUSSIAN = "discrete-gaussian"
+    SKELLAM = "skellam"
+
+
+_DP_SGD, _CLIENTS, _GRID = "With dp-sgd", "With central, discrete-gaussian, skellam", "With discrete-gaussian, skellam"
+_SUMS = (Mechanism.DISCRETE_GAUSSIAN, Mechanism.SKELLAM)
+_USED_BY: dict[str, tuple[Mechanism, ...]] = {
+    **dict.fromkeys(("examples", "batch", "epochs", "sampling"), (Mechanism.DP_SGD,)),
+    **dict.fromkeys(("clients", "rounds", "l2_clip"), (Mechanism.CENTRAL, *_SUMS)),
+    **dict.fromkeys(("quorum", "assumed_corrupt", "value_bits", "values"), _SUMS),
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The answer, as `--json` prints it. ε is never without δ and relation.
+
+    noise: for dp-sgd, the multiplier (std of the noise on the summed gradients ÷ the clip); for central, the std of the
+    noise on the mean; otherwise the std of one contributor's noise, in grid steps. mean_noise_std: what each value of
+    the mean gets, in the update's units (None for dp-sgd). contributors: honest ones whose noise is counted.
+    """
+
+    mechanism: str
+    protects: str
+    relation: str
+    epsilon: float
+    delta: float
+    noise: float
+    noise_is: str
+    releases: int
+    accountant: str
+    mean_noise_std: float | None
+    contributors: int | None
+    grid_step: float | None
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A mechanism with everything fixed but its noise."""
+
+    make_event: Callable[[float], PrivacyEvent]
+    noise_is: str
+    minimum: float
+    mean_noise_std: Callable[[float], float] | None = None
+    contributors: int | None = None
+    grid_step: float | None = None
+
+
+def calibrate(
+    context: typer.Context,
+    mechanism: Annotated[Mechanism, typer.Argument(help="Where the noise is added.")],
+    target: Annotated[
+        float | None, typer.Option("--epsilon", metavar="E", help="Find the least noise with at most this ε.")
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Find the ε of this noise: dp-sgd: std ÷ clip; central: std on the mean; otherwise the std of one "
+            "contributor's noise, in grid steps.",
+        ),
+    ] = None,
+    delta: Annotated[float, typer.Option(metavar="D", help="δ; well below 1 ÷ the number of units protected.")] = 1e-5,
+    relation: Annotated[
+        Relation | None,
+        typer.Option(help="Neighbouring relation; by default add-or-remove where batches are Poisson, else zero-out."),
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(metavar="N", help="Examples a client trains on.", rich_help_panel=_DP_SGD)
+    ] = 60_000,
+    batch: Annotated[int, typer.Option(metavar="N", help="Expected batch.", rich_help_panel=_DP_SGD)] = 256,
+    epochs: Annotated[
+        float, typer.Option(metavar="X", help="Epochs over all rounds of training.", rich_help_panel=_DP_SGD)
+    ] = 10.0,
+    sampling: Annotated[
+        BatchSampling,
+        typer.Option(help="How batches are really drawn; fixed-size earns no amplification.", rich_help_panel=_DP_SGD),
+    ] = BatchSampling.POISSON,
+    clients: Annotated[
+        int, typer.Option(metavar="N", help="Clients counted in the mean of a round.", rich_help_panel=_CLIENTS)
+    ] = 100,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", help="Rounds a client may be in.", rich_help_panel=_CLIENTS)
+    ] = 100,
+    l2_clip: Annotated[
+        float, typer.Option(metavar="X", help="Largest L2 norm of an update.", rich_help_panel=_CLIENTS)
+    ] = 1.0,
+    quorum: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Fewest noise contributions (clients', or committee members') in a sum that is opened; by default all "
+            "clients, that is, none drops out.",
+            rich_help_panel=_GRID,
+        ),
+    ] = None,
+    assumed_corrupt: Annotated[
+        int, typer.Option(metavar="C", help="Contributors that may add no noise.", rich_help_panel=_GRID)
+    ] = 0,
+    value_bits: Annotated[
+        int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_GRID)
+    ] = 16,
+    values: Annotated[int, typer.Option(metavar="N", help="Values in an update.", rich_help_panel=_GRID)] = 1_000_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the noise that a target ε needs, or the ε that a noise costs.
+
+    dp-sgd protects one example, in the client's own training, from everybody. The others protect one client.
+
+    central is noise on the revealed mean: it protects from who sees models, not from who sees the sum.
+
+    discrete-gaussian and skellam are noise inside the encrypted sum. They count the quorum less the contributors
+    assumed corrupt, so that dropouts never cost privacy.
+
+    Examples:
+
+    secureagg calibrate dp-sgd --epsilon 3 --examples 60000 --batch 256 --epochs 15
+
+    secureagg calibrate dp-sgd --noise 1.1 --sampling fixed-size
+
+    secureagg calibrate discrete-gaussian --epsilon 8 --clients 200 --quorum 140 --assumed-corrupt 20 --value-bits 14
+    """
+    with reported(debugging(context, debug)):
+        for name, users in _USED_BY.items():
+            if mechanism not in users:
+                refuse_given(context, name, f"only {', '.join(users)} uses it, and this is {mechanism}")
+        if (target is None) == (noise is None):
+            raise typer.BadParameter("give one of the two", param_hint="--epsilon / --noise")
+        poisson = mechanism is Mechanism.DP_SGD and sampling is BatchSampling.POISSON
+        about = relation or (Relation.ADD_OR_REMOVE if poisson else Relation.ZERO_OUT)
+        match mechanism:
+            case Mechanism.DP_SGD:
+                setting = _dp_sgd(examples, batch, epochs, sampling, about)
+            case Mechanism.CENTRAL:
+                setting = _central(clients, rounds, l2_clip, about)
+            case _:
+                honest = honest_contributors(clients if quorum is None else quorum, assumed_corrupt)
+                setting = _sum(mechanism, clients, honest, rounds, l2_clip, value_bits, values, about)
+        answer = _answer(mechanism, setting, target, noise, delta)
+        typer.echo(json.dumps(asdict(answer), indent=2)) if as_json else _print(answer)
+
+
+def _dp_sgd(examples: int, batch: int, epochs: float, sampling: BatchSampling, relation: Relation) -> _Setting:
+    if not 0 < epochs <= 1e6:
+        raise ParameterError(f"epochs={epochs:g} must be above 0, at most a million")
+    if not 1 <= batch <= examples:
+        raise ParameterError(f"batch={batch} must be within 1 … examples={examples}")
+    an_epoch = examples / batch if sampling is BatchSampling.POISSON else examples // batch
+    steps = math.ceil(epochs * an_epoch)
+    return _Setting(
+        lambda multiplier: DpSgd(
+            noise_multiplier=multiplier,
+            expected_batch=batch,
+            examples=examples,
+            steps=steps,
+            relation=relation,
+            sampling=sampling,
+        ),
+        noise_is="multiplier (std of the noise on summed gradients ÷ clip)",
+        minimum=2.0**-4,
+    )
+
+
+def _central(clients: int, rounds: int, l2_clip: float, relation: Relation) -> _Setting:
+    if clients < 1 or not l2_clip > 0:
+        raise ParameterError(f"clients={clients} and l2_clip={l2_clip:g} must be positive")
+    return _Setting(
+        lambda std: CentralGaussian(noise_std=std, l2_clip=l2_clip, clients=clients, rounds=rounds, relation=relation),
+        noise_is="std on each value of the mean",
+        minimum=2.0**-6 * l2_clip / clients,
+        mean_noise_std=lambda std: std,
+    )
+
+
+def _sum(
+    mechanism: Mechanism,
+    clients: int,
+    honest: int,
+    rounds: int,
+    l2_clip: float,
+    value_bits: int,
+    values: int,
+    relation: Relation,
+) -> _Setting:
+    if clients < 1 or values < 1 or not 0 < l2_clip < math.inf:
+        raise ParameterError(f"clients={clients}, values={values} and l2_clip={l2_clip:g} must be positive")
+    quantiser = Quantiser(value_bits, l2_clip)
+    bound = math.sqrt(norm_squared_bound(l2_clip * quantiser.scale, values))
+
+    def make_event(std: float) -> PrivacyEvent:
+        if mechanism is Mechanism.SKELLAM:
+            return SkellamSum(
+                noise_variance_grid=std**2,
+                honest=honest,
+                l2_bound_grid=bound,
+                dimension=values,
+                rounds=rounds,
+                relation=relation,
+            )
+        return DiscreteGaussianSum(
+            noise_std_grid=std,
+            honest=honest,
+            l2_bound_grid=bound,
+            dimension=values,
+            rounds=rounds,
+            relation=relation,
+        )
+
+    return _Setting(
+        make_event,
+        noise_is="std of one contributor's noise, in grid steps",
+        minimum=0.5,
+        # With everybody there; at the quorum the noise is what ε was computed for, and less.
+        mean_noise_std=lambda std: std * math.sqrt(clients) / quantiser.scale / clients,
+        contributors=honest,
+        grid_step=1 / quantiser.scale,
+    )
+
+
+def _answer(
+    mechanism: Mechanism, setting: _Setting, target: float | None, noise: float | None, delta: float
+) -> Calibration:
+    if noise is None:
+        assert target is not None
+        noise = calibrate_noise(target, delta, setting.make_event, minimum=setting.minimum)
+    event = setting.make_event(noise)
+    found = epsilon(event, delta)
+    if not math.isfinite(found):
+        raise ParameterError(f"noise={noise:g} gives no finite ε at delta={delta:g}")
+    return Calibration(
+        mechanism=mechanism,
+        protects="one example" if mechanism is Mechanism.DP_SGD else "one client",
+        relation=event.relation,
+        epsilon=found,
+        delta=delta,
+        noise=noise,
+        noise_is=setting.noise_is,
+        releases=event.count,
+        accountant=accountant(event),
+        mean_noise_std=setting.mean_noise_std(noise) if setting.mean_noise_std else None,
+        contributors=setting.contributors,
+        grid_step=setting.grid_step,
+    )
+
+
+def _print(answer: Calibration) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("mechanism", answer.mechanism)
+    table.add_row("protects", f"{answer.protects}, {answer.relation}")
+    table.add_row("ε", f"{answer.epsilon:.4g} at δ = {answer.delta:.3g}, by {answer.accountant}")
+    table.add_row("noise", f"{answer.noise:.5g}, {answer.noise_is}")
+    table.add_row("releases", f"{answer.releases}")
+    if answer.contributors is not None:
+        table.add_row("noise counted of", f"{answer.contributors} honest contributors")
+        table.add_row("grid step", f"{answer.grid_step:.4g}")
+    if answer.mean_noise_std is not None:
+        table.add_row("noise on the mean", f"{answer.mean_noise_std:.4g} for each value")
+    Console(soft_wrap=True).print(table, highlight=False)

@@ -1,0 +1,231 @@
+"""`secureagg audit`: a lower bound on the ε a mechanism really has, beside the one it claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from secureagg.cli.exit_codes import ExitCode
+from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.errors import ParameterError
+from secureagg.ring.xof import KEY_BYTES, SecretStream
+
+if TYPE_CHECKING:
+    from secureagg.dp.audit import AuditResult
+
+__all__ = ["audit"]
+
+
+class MechanismName(StrEnum):
+    GAUSSIAN = "gaussian"
+    DISCRETE_GAUSSIAN = "discrete-gaussian"
+    SKELLAM = "skellam"
+    DP_SGD = "dp-sgd"
+
+
+class BugName(StrEnum):
+    """Every seeded bug of sums and of DP-SGD."""
+
+    HALF_NOISE = "half-noise"
+    LESS_NOISE = "less-noise"
+    MISSING_SHARE = "missing-share"
+    NOISE_ONCE = "noise-once"
+    SAME_SEED = "same-seed"
+    NO_CLIP = "no-clip"
+    CLIP_SUM = "clip-sum"
+    CLIP_AFTER_NOISE = "clip-after-noise"
+    NOISE_OVER_COUNT = "noise-over-count"
+    ACTUAL_COUNT = "actual-count"
+    NO_NOISE_ALONE = "no-noise-alone"
+    NO_SAMPLING = "no-sampling"
+    WRONG_RELATION = "wrong-relation"
+
+
+_ONLY_SUMS, _ONLY_TRAINING = (BugName.MISSING_SHARE,), (BugName.NO_SAMPLING,)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the two runs of an audit, as `--json` prints it. inf, for what cannot be detected, is printed as null."""
+
+    canaries_together: bool
+    canaries: int
+    guesses: int
+    correct: int
+    curve_epsilon: float
+    general_epsilon: float
+    detectable_epsilon: float | None
+    violated: bool
+    seconds: float
+
+    @classmethod
+    def of(cls, found: AuditResult, seconds: float) -> Part:
+        detectable = None if found.detectable_epsilon == float("inf") else found.detectable_epsilon
+        return cls(
+            not found.independent,
+            found.canaries,
+            found.guesses,
+            found.correct,
+            found.curve_epsilon,
+            found.general_epsilon,
+            detectable,
+            found.violated,
+            round(seconds, 3),
+        )
+
+
+def audit(
+    context: typer.Context,
+    mechanism: Annotated[MechanismName, typer.Option(help="What to audit.")] = MechanismName.DISCRETE_GAUSSIAN,
+    epsilon: Annotated[float, typer.Option(metavar="X", help="The ε it claims, and has its noise sized for.")] = 4.0,
+    delta: Annotated[float, typer.Option(metavar="X", help="The δ beside it.")] = 1e-5,
+    canaries: Annotated[int, typer.Option(metavar="M", help="Canaries; the more, the nearer the bound.")] = 10_000,
+    bug: Annotated[
+        BugName | None,
+        typer.Option(
+            help="Break the mechanism in one way, to see the audit find it. missing-share: of sums only; "
+            "no-sampling: of dp-sgd only."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Repeat a run: coins and noise from this number, not the system."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Attack the noise and report the least ε it can have, beside the ε claimed.
+
+    A coin decides for each canary, a contribution made to be recognised, whether
+    it takes part. Whoever sees the result then guesses which did. Guesses too
+    good for the claim refute it, and the exit code is 5. Two runs are made, each
+    at 97.5 % confidence, so that a sound mechanism is accused in at most 5 % of
+    audits: one with all canaries together, and one with each alone, which shows
+    what few clients get. No violation found is not a proof of privacy: each run
+    tells which ε it would have noticed. Examples:
+
+    secureagg audit --mechanism dp-sgd --epsilon 3
+
+    secureagg audit --epsilon 2 --bug half-noise
+
+    secureagg audit --mechanism skellam --canaries 100000 --seed 1 --json
+    """
+    with reported(debugging(context, debug)):
+        _require_known(mechanism, bug)
+        parts, verdicts = [], []
+        said = Console(stderr=True, soft_wrap=True)
+        for alone in (False, True):
+            if not _applies(bug, alone):
+                continue
+            where = "each canary alone" if alone else "all canaries together"
+            said.print(f"Auditing {mechanism} with {where} …", style="dim", highlight=False)
+            started = time.perf_counter()
+            found = _run(mechanism, epsilon, delta, canaries, bug, alone, seed)
+            parts.append(Part.of(found, time.perf_counter() - started))
+            verdicts.append(found.verdict)
+        violated = any(part.violated for part in parts)
+        if as_json:
+            heading = {
+                "mechanism": mechanism.value,
+                "bug": bug,
+                "epsilon": epsilon,
+                "delta": delta,
+                "relation": "replace" if bug is BugName.WRONG_RELATION else "zero-out",
+                "confidence": _CONFIDENCE,
+                "violated": violated,
+            }
+            typer.echo(json.dumps(heading | {"runs": [vars(part) for part in parts]}, indent=2))
+        else:
+            _print(Console(), parts, verdicts)
+        if violated:
+            raise typer.Exit(ExitCode.FAULTY_PARTY)
+
+
+_CONFIDENCE = 0.975  # of each of two runs
+
+
+def _require_known(mechanism: MechanismName, bug: BugName | None) -> None:
+    unknown = _ONLY_SUMS if mechanism is MechanismName.DP_SGD else _ONLY_TRAINING
+    if bug in unknown:
+        raise typer.BadParameter(f"{mechanism} has no {bug}", param_hint="--bug")
+
+
+def _applies(bug: BugName | None, alone: bool) -> bool:
+    """Return whether this run can show the bug; without one, both are made."""
+    from secureagg.dp.audit_sums import SumBug
+
+    if bug is None:
+        return True
+    return alone == (bug.value in set(SumBug) and SumBug(bug).alone)
+
+
+def _run(
+    mechanism: MechanismName,
+    epsilon: float,
+    delta: float,
+    canaries: int,
+    bug: BugName | None,
+    alone: bool,
+    seed: int | None,
+) -> AuditResult:
+    from secureagg.dp.audit import Claim
+    from secureagg.dp.audit import audit as run_audit
+    from secureagg.dp.audit_sums import NoisySums, SumBug, SumNoise
+    from secureagg.dp.relation import Relation
+
+    key = os.urandom(KEY_BYTES) if seed is None else _key(seed)
+    stream = SecretStream(key)
+    noise, coins = stream.substream("noise"), stream.substream("coins")
+    wrong = bug is BugName.WRONG_RELATION
+    claim = Claim(epsilon, delta, Relation.REPLACE if wrong else Relation.ZERO_OUT)
+    if mechanism is not MechanismName.DP_SGD:
+        sums = NoisySums(claim, SumNoise(mechanism), SumBug(bug) if bug else None, alone, stream=noise)
+        return run_audit(sums, canaries, claimed=claim, independent=alone, confidence=_CONFIDENCE, stream=coins)
+    from secureagg.dp.audit_training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
+
+    seeded = TrainingBug(bug) if bug else None
+    if alone:
+        steps = LonelySteps(claim, seeded, stream=noise)
+        return run_audit(
+            steps, canaries, claimed=claim, curves=steps.curves, independent=True, confidence=_CONFIDENCE, stream=coins
+        )
+    training = PrivateTraining(claim, seeded, 1.0 if wrong else 0.5, stream=noise)
+    share = 0.5 if wrong else IN_SHARE
+    return run_audit(
+        training,
+        canaries,
+        claimed=claim,
+        curves=training.curves,
+        in_share=share,
+        confidence=_CONFIDENCE,
+        stream=coins,
+    )
+
+
+def _key(seed: int) -> bytes:
+    size = (seed.bit_length() + 7) // 8
+    if size > KEY_BYTES:
+        raise ParameterError(f"seed must be below 2^{8 * KEY_BYTES}")
+    return seed.to_bytes(KEY_BYTES, "little")
+
+
+def _print(console: Console, parts: list[Part], verdicts: list[str]) -> None:
+    for part, verdict in zip(parts, verdicts, strict=True):
+        where = "all canaries together" if part.canaries_together else "each canary alone"
+        console.print(Text(f"With {where}:", style="bold"))
+        console.print(
+            Text(
+                f"  {part.correct} of {part.guesses} guesses right, {part.canaries} canaries, {part.seconds:.1f} s\n"
+                f"  epsilon is at least {part.curve_epsilon:.2f} (by the claim's curve)\n"
+                f"  epsilon is at least {part.general_epsilon:.2f} (of any mechanism)"
+            )
+        )
+        console.print(Text(f"  {verdict}", style="bold red" if part.violated else ""), soft_wrap=True)

@@ -1,0 +1,231 @@
+"""What was released: one frozen record per use of a mechanism, with the neighbouring relation its ε is about.
+
+An event knows its mechanism's privacy, and no accountant: either it is uses of a (Poisson-sampled) Gaussian mechanism,
+or it has a Rényi curve of its own (`noisy_sums`). `accounting` composes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from secureagg.checks import require_between, require_whole
+from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
+from secureagg.dp.relation import (
+    LARGEST,
+    MAX_COUNT,
+    MAX_DIMENSION,
+    Relation,
+    require_member,
+    require_positive,
+    require_sampling_rate,
+)
+from secureagg.errors import EncodingError, ParameterError
+
+__all__ = [
+    "BatchSampling",
+    "CentralGaussian",
+    "DpSgd",
+    "GaussianUses",
+    "PrivacyEvent",
+    "QuantileCount",
+    "event_from_fields",
+    "event_to_fields",
+    "single",
+    "update_noise_multiplier",
+]
+
+
+class BatchSampling(StrEnum):
+    """How DP-SGD's batches are drawn."""
+
+    POISSON = "poisson"
+    FIXED_SIZE = "fixed-size"
+
+
+class GaussianUses(NamedTuple):
+    """`times` adaptive uses of a Gaussian mechanism on a Poisson sample; noise_multiplier: std ÷ one unit's clip."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    times: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpSgd:
+    """`steps` of DP-SGD whose gradient sum is divided by the expected batch; the unit is one example.
+
+    POISSON: amplified by sampling_rate = expected_batch / examples. FIXED_SIZE (shuffled every epoch, the rest left
+    out): nothing is claimed for the shuffling. Whatever the order, an example is in one batch an epoch at most, so
+    begun epochs are uses of the plain Gaussian mechanism (conditioning on the order; Chua et al., ICML 2024, show that
+    Poisson's ε would be too small). Adding an example would change every batch, so that relation is refused.
+
+    overflow_probability: of one Poisson batch to be cut to a static size (`PoissonBatches.overflow_probability`);
+    (1 + e^ε)·steps·overflow_probability is added to δ (Chua et al., NeurIPS 2024).
+    """
+
+    noise_multiplier: float
+    expected_batch: float
+    examples: int
+    steps: int
+    relation: Relation
+    sampling: BatchSampling = BatchSampling.POISSON
+    overflow_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_positive("noise_multiplier", self.noise_multiplier)
+        require_whole("examples", self.examples, 1, MAX_DIMENSION)
+        require_between("expected_batch", self.expected_batch, 1, self.examples)
+        require_whole("steps", self.steps, 1, MAX_COUNT)
+        require_between("overflow_probability", self.overflow_probability, 0, 1)
+        require_member("relation", self.relation, Relation)
+        require_member("sampling", self.sampling, BatchSampling)
+        if self.sampling is BatchSampling.FIXED_SIZE:
+            if self.relation is Relation.ADD_OR_REMOVE:
+                raise ParameterError("relation=add-or-remove changes every fixed-size batch; use zero-out or replace")
+            if self.expected_batch != int(self.expected_batch):
+                raise ParameterError(f"expected_batch={self.expected_batch} must be whole for fixed-size batches")
+            if self.overflow_probability:
+                raise ParameterError("overflow_probability is about Poisson batches, and these are of fixed size")
+
+    @property
+    def count(self) -> int:
+        """Steps."""
+        return self.steps
+
+    @property
+    def slack(self) -> float:
+        """What multiplies 1 + e^ε in δ, beyond the mechanism's own."""
+        return self.steps * self.overflow_probability
+
+    @property
+    def sampling_rate(self) -> float:
+        """The probability that one step sees a given example."""
+        return self.expected_batch / self.examples
+
+    def uses(self) -> GaussianUses:
+        """Return the Gaussian mechanism's uses that touch one example."""
+        if self.sampling is BatchSampling.POISSON:
+            return GaussianUses(float(self.noise_multiplier), float(self.sampling_rate), self.steps)
+        steps_an_epoch = self.examples // int(self.expected_batch)
+        return GaussianUses(float(self.noise_multiplier), 1.0, -(-self.steps // steps_an_epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralGaussian:
+    """Gaussian noise of `noise_std` on the mean of clients' updates, each of L2 norm ≤ l2_clip, `rounds` times.
+
+    clients: what the sum was divided by, the clients *counted*; the sensitivity is l2_clip / clients.
+    sampling_rate: below 1 only if each client takes part with this probability, independently and secretly, and
+    `clients` is the expected number. Then a client may be added; otherwise who takes part is public.
+    """
+
+    noise_std: float
+    l2_clip: float
+    clients: float
+    rounds: int
+    relation: Relation
+    sampling_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("noise_std", self.noise_std)
+        require_positive("l2_clip", self.l2_clip)
+        require_between("clients", self.clients, 1, LARGEST)
+        require_whole("rounds", self.rounds, 1, MAX_COUNT)
+        require_member("relation", self.relation, Relation)
+        require_sampling_rate(self.sampling_rate, self.relation)
+
+    @property
+    def count(self) -> int:
+        """Rounds."""
+        return self.rounds
+
+    @property
+    def slack(self) -> float:
+        """Zero: nothing is cut off."""
+        return 0.0
+
+    def uses(self) -> GaussianUses:
+        """Return the Gaussian mechanism's uses, noise_multiplier = noise_std·clients / l2_clip."""
+        multiplier = self.noise_std * self.clients / self.l2_clip
+        require_positive("noise_std·clients / l2_clip", multiplier)
+        return GaussianUses(multiplier, float(self.sampling_rate), self.rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantileCount:
+    """The noisy count of clients below the clip, by which adaptive clipping moves it, `rounds` times.
+
+    noise_std: of the count. Each client adds b − 1/2 for its bit b, so the sensitivity is 1/2 and the noise multiplier
+    2·noise_std (Andrew, Thakkar, McMahan, Ramaswamy, NeurIPS 2021, Theorem 1).
+    """
+
+    noise_std: float
+    rounds: int
+    relation: Relation
+    sampling_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("noise_std", self.noise_std)
+        require_whole("rounds", self.rounds, 1, MAX_COUNT)
+        require_member("relation", self.relation, Relation)
+        require_sampling_rate(self.sampling_rate, self.relation)
+
+    @property
+    def count(self) -> int:
+        """Rounds."""
+        return self.rounds
+
+    @property
+    def slack(self) -> float:
+        """Zero: nothing is cut off."""
+        return 0.0
+
+    def uses(self) -> GaussianUses:
+        """Return the Gaussian mechanism's uses."""
+        return GaussianUses(2 * float(self.noise_std), float(self.sampling_rate), self.rounds)
+
+
+PrivacyEvent = DpSgd | CentralGaussian | QuantileCount | DiscreteGaussianSum | SkellamSum
+_KINDS = {kind.__name__: kind for kind in (DpSgd, CentralGaussian, QuantileCount, DiscreteGaussianSum, SkellamSum)}
+
+
+def update_noise_multiplier(noise_multiplier: float, count_noise_std: float) -> float:
+    """Return z_Δ = (z⁻² − (2σ_b)⁻²)^(−1/2), by which update and count together cost what z alone would.
+
+    Andrew et al., NeurIPS 2021, Theorem 1. Requires: 2·count_noise_std > noise_multiplier.
+    """
+    require_positive("noise_multiplier", noise_multiplier)
+    require_positive("count_noise_std", count_noise_std)
+    left = noise_multiplier**-2 - (2 * count_noise_std) ** -2
+    if left <= 0:
+        raise ParameterError(
+            f"2·count_noise_std={2 * count_noise_std:g} must exceed noise_multiplier={noise_multiplier:g}"
+        )
+    return float(left**-0.5)
+
+
+def event_to_fields(event: PrivacyEvent) -> dict[str, str | int | float]:
+    """Return the event's fields and its `kind`, for JSON."""
+    return {"kind": type(event).__name__, **asdict(event)}
+
+
+def event_from_fields(given: object) -> PrivacyEvent:
+    """Return the event `event_to_fields` made these of. Raises: EncodingError."""
+    kind = _KINDS.get(given["kind"]) if isinstance(given, dict) and isinstance(given.get("kind"), str) else None
+    if kind is None or not isinstance(given, dict) or set(given) != {"kind", *(field.name for field in fields(kind))}:
+        raise EncodingError("this is no privacy event, or one of a later version")
+    values = {name: value for name, value in given.items() if name != "kind"}
+    try:
+        values["relation"] = Relation(values["relation"])
+        if "sampling" in values:
+            values["sampling"] = BatchSampling(values["sampling"])
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise EncodingError(f"a privacy event that cannot be: {error}") from error
+
+
+def single(event: PrivacyEvent) -> PrivacyEvent:
+    """Return one step or round of the event."""
+    return replace(event, steps=1) if isinstance(event, DpSgd) else replace(event, rounds=1)

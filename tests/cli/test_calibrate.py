@@ -1,0 +1,107 @@
+"""`secureagg calibrate`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from secureagg.cli.exit_codes import ExitCode
+from secureagg.dp.accounting import epsilon
+from secureagg.dp.dp_events import BatchSampling, DpSgd
+from secureagg.dp.relation import Relation
+from tests.cli.runs import Invoke, Spawn
+
+SMALL_SGD = ("calibrate", "dp-sgd", "--examples", "2000", "--batch", "100", "--epochs", "2")
+SUM = ("--clients", "200", "--rounds", "20", "--values", "5000", "--value-bits", "14")
+
+
+def test_noise_for_a_target(invoke: Invoke) -> None:
+    figures = json.loads(invoke(*SMALL_SGD, "--epsilon", "3", "--json").out)
+    event = DpSgd(
+        noise_multiplier=figures["noise"],
+        expected_batch=100,
+        examples=2000,
+        steps=40,
+        relation=Relation.ADD_OR_REMOVE,
+    )
+    assert figures["epsilon"] == epsilon(event, 1e-5) <= 3
+    assert (figures["releases"], figures["relation"], figures["accountant"]) == (40, "add-or-remove", "PLD")
+
+
+def test_epsilon_of_a_noise_without_amplification(invoke: Invoke) -> None:
+    ended = invoke(*SMALL_SGD, "--noise", "2", "--sampling", "fixed-size", "--delta", "1e-6", "--json")
+    event = DpSgd(
+        noise_multiplier=2.0,
+        expected_batch=100,
+        examples=2000,
+        steps=40,
+        relation=Relation.ZERO_OUT,
+        sampling=BatchSampling.FIXED_SIZE,
+    )
+    assert json.loads(ended.out)["epsilon"] == epsilon(event, 1e-6)
+
+
+@pytest.mark.parametrize("mechanism", ["discrete-gaussian", "skellam"])
+def test_dropouts_and_corruptions_need_more_noise(invoke: Invoke, mechanism: str) -> None:
+    def noise(*options: str) -> float:
+        figures = json.loads(invoke("calibrate", mechanism, "--epsilon", "4", *SUM, *options, "--json").out)
+        assert figures["epsilon"] <= 4 and figures["protects"] == "one client"
+        return float(figures["noise"])
+
+    everybody, some = noise(), noise("--quorum", "140", "--assumed-corrupt", "40")
+    assert some == pytest.approx(everybody * 2**0.5, rel=2e-3)
+
+
+def test_the_mean_gets_the_noise_of_the_central_mechanism(invoke: Invoke) -> None:
+    central = json.loads(invoke("calibrate", "central", "--epsilon", "4", *SUM[:4], "--json").out)
+    inside = json.loads(invoke("calibrate", "discrete-gaussian", "--epsilon", "4", *SUM, "--json").out)
+    assert central["mean_noise_std"] < inside["mean_noise_std"] < 1.1 * central["mean_noise_std"]
+
+
+def test_table(invoke: Invoke) -> None:
+    ended = invoke("calibrate", "skellam", "--noise", "3000", *SUM)
+    assert ended.code == 0
+    for text in ("skellam", "one client, zero-out", "δ = 1e-05, by RDP", "200 honest contributors", "grid step"):
+        assert text in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["central"], ExitCode.USAGE, "give one of the two"),
+        (["central", "--noise", "1", "--epsilon", "1"], ExitCode.USAGE, "give one of the two"),
+        (["central", "--noise", "1", "--examples", "5"], ExitCode.USAGE, "only dp-sgd uses it"),
+        (["dp-sgd", "--noise", "1", "--quorum", "5"], ExitCode.USAGE, "only discrete-gaussian, skellam"),
+        (["central", "--noise", "nan"], ExitCode.PARAMETERS, "noise_std"),
+        (["central", "--noise", "-1"], ExitCode.PARAMETERS, "noise_std"),
+        (["central", "--epsilon", "inf"], ExitCode.PARAMETERS, "target_epsilon"),
+        (["central", "--epsilon", "1", "--delta", "1"], ExitCode.PARAMETERS, "delta"),
+        (["skellam", "--epsilon", "1", "--quorum", "3", "--assumed-corrupt", "3"], ExitCode.PARAMETERS, "quorum=3"),
+        (
+            ["dp-sgd", "--epsilon", "1", "--sampling", "fixed-size", "--relation", "add-or-remove"],
+            ExitCode.PARAMETERS,
+            "zero-out",
+        ),
+        (["dp-sgd", "--epsilon", "1", "--epochs", "nan"], ExitCode.PARAMETERS, "epochs"),
+    ],
+)
+def test_refusals(invoke: Invoke, arguments: list[str], code: ExitCode, said: str) -> None:
+    ended = invoke("calibrate", *arguments)
+    assert ended.code == code
+    assert said in " ".join(ended.err.split())
+
+
+def test_help_has_examples_and_loads_nothing_heavy(spawn: Spawn) -> None:
+    heavy = "('dp_accounting', 'tensorflow', 'keras', 'numba', 'scipy')"
+    before = f"import atexit\natexit.register(lambda: print(sorted(set({heavy}) & set(sys.modules)), file=sys.stderr))"
+    ended = spawn("calibrate", "--help", before=before)
+    assert ended.err == "[]\n"
+    for text in ("secureagg calibrate discrete-gaussian", "quorum", "never cost privacy", "With dp-sgd"):
+        assert text in ended.out
+
+
+def test_without_dp_accounting(spawn: Spawn) -> None:
+    ended = spawn("calibrate", "central", "--noise", "1", before="sys.modules['dp_accounting'] = None")
+    assert ended.code == ExitCode.MISSING_EXTRA
+    assert "pip install 'secureagg[dp]'" in ended.err
