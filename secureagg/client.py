@@ -12,6 +12,7 @@ import numpy as np
 from secureagg.checks import as_whole
 from secureagg.contribution import write_contribution
 from secureagg.dp.clipping import clip_factor
+from secureagg.errors import ParameterError
 from secureagg.events import Event, Observer
 from secureagg.grid import GridUpdate
 from secureagg.identity import Identity
@@ -66,8 +67,13 @@ def contribute(
     session.client_id(identity.public)  # refuses one who is not on the roster
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
     plan.layout.check_shapes(update)
-    clip = clip_factor(plan.layout, update, plan.l2_clip)
-    grid = GridUpdate(plan, update, clip, weight, rounding_rng)
+    layout, vector = plan.layout.joined, plan.layout.join(update)
+    try:
+        clip = clip_factor(layout, vector, plan.l2_clip)
+    except ParameterError:
+        plan.layout.check_finite(update)  # names the tensor as the caller knows it
+        raise
+    grid = GridUpdate(plan, layout, vector, clip, weight, rounding_rng)
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()
     identity.claim(session.roster.digest(), session.round_number)

@@ -11,7 +11,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from secureagg.layout import Weights
+from secureagg.layout import Layout, Weights
 from secureagg.plan import RoundPlan
 from secureagg.ring import workers
 from secureagg.ring.xof import SecretSpan, SecretStream
@@ -24,8 +24,8 @@ _BLOCK = 1 << 16
 class GridUpdate:
     """One client's update on the plan's grid. Secret: `repr` shows nothing.
 
-    vector: checked tensors of the layout; clip: the factor of the L2 clipping; rounding_rng seeds the rounding, which
-    otherwise takes its words from the operating system.
+    vector: checked tensors of `layout`, which has the coordinates of the plan's; clip: the factor of the L2 clipping;
+    rounding_rng seeds the rounding, which otherwise takes its words from the operating system.
 
     Guarantees: a coordinate is rounded the same however it is asked for. With proofs Σv² ≤ B².
     """
@@ -33,12 +33,13 @@ class GridUpdate:
     def __init__(
         self,
         plan: RoundPlan,
+        layout: Layout,
         vector: Weights,
         clip: float,
         weight: int,
         rounding_rng: np.random.Generator | None,
     ) -> None:
-        self._plan, self._vector, self._layout = plan, vector, plan.layout
+        self._plan, self._layout, self._vector = plan, layout, vector
         self.weight = weight
         self._clip = clip
         self._stream = SecretStream(None if rounding_rng is None else rounding_rng.bytes(32))

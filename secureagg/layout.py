@@ -39,6 +39,7 @@ _CODES = {"float16": 0, "float32": 1, "float64": 2}
 _DTYPES = {code: name for name, code in _CODES.items()}
 _MAX_DIMENSIONS = 32  # numpy's own limit before 2.0
 _MAX_SPAN = 2**59  # times 8 bytes still fits an index
+_SMALL = 1 << 13  # coordinates; below, numpy's work for a tensor as such is a good part of that for its values
 _CHECK_BLOCK = 1 << 20  # coordinates looked at in one go; bounds the temporary memory of a check
 _shape_of, _dtype_of = attrgetter("shape"), attrgetter("dtype")
 
@@ -92,6 +93,29 @@ class Layout:
         """[first, last) of the tensors in each run of neighbours with one dtype."""
         lengths = [len(list(run)) for _, run in groupby(self.dtypes)]
         return tuple(pairwise(accumulate(lengths, initial=0)))
+
+    @cached_property
+    def _joins(self) -> tuple[tuple[int, int], ...]:
+        """[first, last) of the tensors that `join` makes one of: small neighbours of one dtype, or a single one."""
+        kinds = [(dtype, math.prod(shape) < _SMALL) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)]
+        lengths = [n for (_, small), run in groupby(kinds) for n in ([len(list(run))] if small else [1 for _ in run])]
+        return tuple(pairwise(accumulate(lengths, initial=0)))
+
+    @cached_property
+    def joined(self) -> Layout:
+        """The layout of what `join` returns."""
+        sizes = [(self.offsets[last] - self.offsets[first],) for first, last in self._joins]
+        return Layout(tuple(sizes), tuple(self.dtypes[first] for first, _ in self._joins))
+
+    def join(self, weights: Weights) -> list[NDArray[np.floating[Any]]]:
+        """Return the same coordinates in fewer arrays, so that to read them twice costs no more for many tensors.
+
+        Requires: `check_shapes(weights)` passed. Neighbours below 2^13 coordinates are copied, larger ones are views.
+        """
+        return [
+            np.concatenate(weights[first:last], axis=None) if last - first > 1 else weights[first].reshape(-1)
+            for first, last in self._joins
+        ]
 
     @cached_property
     def _numpy_dtypes(self) -> tuple[np.dtype[Any], ...]:

@@ -46,7 +46,8 @@ def written(
     everyone: Federation, client_id: int = 1, weight: int = 2, **arguments: Any
 ) -> tuple[bytes, list[tuple[int, int]]]:
     """Return a contribution, and where what was written."""
-    grid = GridUpdate(everyone.plan, everyone.update(client_id), 1.0, weight, np.random.default_rng(client_id))
+    plan, rng = everyone.plan, np.random.default_rng(client_id)
+    grid = GridUpdate(plan, plan.layout, everyone.update(client_id), 1.0, weight, rng)
     payload, places, lock = bytearray(everyone.plan.bytes_per_client), [], threading.Lock()
 
     def write(offset: int, data: bytes | bytearray) -> None:

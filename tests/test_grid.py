@@ -31,7 +31,7 @@ def plan_of(proofs: bool = True, **changes: Any) -> sa.RoundPlan:
 
 def rounded(plan: sa.RoundPlan, update: list[Any], weight: int = 1, seed: int = 0) -> GridUpdate:
     clip = clip_factor(plan.layout, update, plan.l2_clip)
-    return GridUpdate(plan, update, clip, weight, np.random.default_rng(seed))
+    return GridUpdate(plan, plan.layout, update, clip, weight, np.random.default_rng(seed))
 
 
 def halves(plan: sa.RoundPlan) -> list[Any]:

@@ -183,3 +183,18 @@ def test_gathered_values_are_row_major_whatever_the_memory_is() -> None:
     assert layout.size == 53
     for start, stop in itertools.combinations(range(54), 2):
         assert np.array_equal(layout.gather(tensors, start, stop), np.arange(start, stop, dtype=np.float64))
+
+
+def test_small_neighbours_are_joined_and_large_ones_seen_in_place() -> None:
+    """Runs end where the dtype or the size changes; scalars and empty tensors are in a run like others."""
+    rng = np.random.default_rng(5)
+    shapes = [(), (3, 0), (7, 5), (1 << 13,), (2, 1 << 13), (4,), (4,), (9,)]
+    kinds = ["float32", "float32", "float32", "float32", "float32", "float64", "float64", "float16"]
+    weights = [rng.normal(size=shape).astype(kind) for shape, kind in zip(shapes, kinds, strict=True)]
+    layout = Layout.of(weights)
+    joined = layout.join(weights)
+    assert Layout.of(joined) == layout.joined and layout.joined.size == layout.size
+    assert [tensor.size for tensor in joined] == [36, 1 << 13, 2 << 13, 8, 9]
+    assert np.array_equal(layout.joined.flatten(joined), layout.flatten(weights))
+    assert np.shares_memory(joined[1], weights[3]) and np.shares_memory(joined[2], weights[4])
+    assert layout.joined.joined.shapes == layout.joined.shapes

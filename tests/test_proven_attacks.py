@@ -128,7 +128,7 @@ class TwoFaced:
 def test_a_proof_of_another_vector_than_is_encrypted_is_refused(common: Federation, lies_about: str) -> None:
     """The library's own client, its dealing, prover and signature, but for the grid it is given."""
     session, identity = common.session, sa.Identity(common.clients[LIAR].to_seed())
-    grid = GridUpdate(common.plan, common.update(LIAR), 1.0, 1, np.random.default_rng(LIAR))
+    grid = GridUpdate(common.plan, common.plan.layout, common.update(LIAR), 1.0, 1, np.random.default_rng(LIAR))
     sent = {"values": scaled(common), "one value": [*grid.values[:-1], grid.values[-1] + 1]}.get(
         lies_about, grid.values.tolist()
     )

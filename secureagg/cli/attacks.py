@@ -115,7 +115,7 @@ class _Replay:
 def _honest(plan: RoundPlan, update: Weights, weight: int, rng: np.random.Generator | None) -> _Values:
     """Return what an honest client would encrypt, without the weight."""
     clip = clip_factor(plan.layout, update, plan.l2_clip)
-    return GridUpdate(plan, update, clip, weight, rng).between(0, plan.layout.size)
+    return GridUpdate(plan, plan.layout, update, clip, weight, rng).between(0, plan.layout.size)
 
 
 def _written(
