@@ -54,9 +54,9 @@ class Journal:
             secret = self._prekey_path(round_number).read_bytes()
         except FileNotFoundError:
             return None
-        if len(secret) != _PREKEY_BYTES or not any(secret):  # all zero: another process is erasing it right now
+        if len(secret) != _PREKEY_BYTES:
             raise EncodingError(f"the journal's prekey for round {round_number} is damaged")
-        return secret
+        return secret if any(secret) else None  # all zero: overwritten, and about to be removed
 
     def erase_prekey(self, round_number: int) -> None:
         """Overwrite and remove the prekey of this round, if it is there."""

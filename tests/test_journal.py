@@ -195,5 +195,5 @@ def test_a_prekey_that_is_being_erased_is_not_used(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.prekey(4, b"\7" * 32)
     (tmp_path / "prekeys" / "4.key").write_bytes(bytes(32))
-    with pytest.raises(EncodingError, match="the journal's prekey for round 4 is damaged"):
+    with pytest.raises(ParameterError, match="round 4 was answered and its prekey erased in this very moment"):
         journal.prekey(4, b"\7" * 32)
