@@ -265,3 +265,16 @@ def test_bytes_from_outside_cannot_move_a_terminal() -> None:
     with pytest.raises(EncodingError) as caught:
         RoundPlan.from_bytes(encoded, allow_insecure=True)
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("max_weight", [1, 100])
+def test_a_packing_in_which_errors_reach_the_weight_is_not_taken(max_weight: int) -> None:
+    """737283 values leave four coordinates for the last chunk: with most fields, the weight is in the lowest."""
+    plan = million(
+        layout=flat(737283), value_bits=8, value_bound=0.1, clients=5, quorum=3,
+        max_weight=max_weight, assumed_corrupt_clients=1,
+    )  # fmt: skip
+    statement = plan.statement
+    assert statement is not None
+    reached = plan.packing.weight_field == 0 and 2 * 5 * math.sqrt(statement.error_bound) >= plan.packing.delta
+    assert reached == (max_weight == 1)
