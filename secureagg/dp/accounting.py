@@ -1,7 +1,7 @@
 """From what was released to (ε, δ); dp-accounting does the composing.
 
-Gaussian events compose as privacy loss distributions (`PLDAccountant`). As soon as one event has only a Rényi curve,
-all compose in Rényi divergence: the curve is added to that of `RdpAccountant`, whose own conversion to (ε, δ) is used
+Gaussian events compose as privacy loss distributions (`PLDAccountant`), and so do rounded sums by the mechanisms that
+stand for them (`rounded_sums`). As soon as one event has only a Rényi curve, all compose in Rényi divergence: the curve is added to that of `RdpAccountant`, whose own conversion to (ε, δ) is used
 (Canonne, Kamath, Steinke, NeurIPS 2020, Proposition 12); so it is for ε in the hundreds. All numbers are upper bounds.
 
 Relations: what add-or-remove gives holds for zero-out, since sums differ by one clip. Under replace they differ by
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from secureagg.dp.dp_events import GaussianUses, PrivacyEvent
 from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
 from secureagg.dp.relation import Relation
+from secureagg.dp.rounded_sums import Blur, RoundedGaussianSum
 from secureagg.errors import MissingExtraError, ParameterError
 
 __all__ = [
@@ -72,12 +73,15 @@ class Guarantee:
         return f"ε = {self.epsilon:.4g} at δ = {self.delta:.3g} ({self.relation})"
 
 
+_Curve = DiscreteGaussianSum | SkellamSum | RoundedGaussianSum
+
+
 class _Composition(NamedTuple):
     """Events reduced to what accountants take; equal uses are counted together."""
 
     relation: Relation
     uses: tuple[GaussianUses, ...]
-    curves: tuple[tuple[DiscreteGaussianSum | SkellamSum, int], ...]
+    curves: tuple[tuple[_Curve, int], ...]
     slack: float
 
 
@@ -106,7 +110,9 @@ def delta(events: Events, epsilon: float) -> float:
 
 def accountant(events: Events) -> str:
     """Return what composes these events: PLD or RDP."""
-    return "PLD" if _by_loss(_compose(_listed(events))) else "RDP"
+    composition = _compose(_listed(events))
+    standing = _standing(composition)
+    return "PLD" if _by_loss(composition if standing is None else standing[0]) else "RDP"
 
 
 def dp_event(events: Events) -> Any:
@@ -174,11 +180,12 @@ def _listed(events: Events) -> tuple[PrivacyEvent, ...]:
 
 def _compose(events: tuple[PrivacyEvent, ...]) -> _Composition:
     uses: dict[GaussianUses, int] = {}
-    curves: dict[DiscreteGaussianSum | SkellamSum, int] = {}
+    curves: dict[_Curve, int] = {}
     slack = 0.0
     for event in events:
-        if isinstance(event, DiscreteGaussianSum | SkellamSum):
+        if isinstance(event, _Curve):
             curves[event] = curves.get(event, 0) + 1
+            slack += event.slack if isinstance(event, RoundedGaussianSum) else 0.0
         elif isinstance(event, PrivacyEvent):
             used = event.uses()
             uses[used._replace(times=1)] = uses.get(used._replace(times=1), 0) + used.times
@@ -196,7 +203,8 @@ def _epsilon(composition: _Composition, delta: float, quick: bool) -> float:
     if not composition.uses and not composition.curves:
         return 0.0
     bound, slack = _Bound(composition, quick), composition.slack
-    return _least(bound.epsilon, lambda limit: delta - _overflow(slack, limit)) if slack else bound.epsilon(delta)
+    found = _least(bound.epsilon, lambda limit: delta - _overflow(slack, limit)) if slack else bound.epsilon(delta)
+    return found if quick else min(found, _blurred_epsilon(composition, delta))
 
 
 def _least(epsilon: Callable[[float], float], allowed: Callable[[float], float]) -> float:
@@ -205,14 +213,57 @@ def _least(epsilon: Callable[[float], float], allowed: Callable[[float], float])
     allowed: the δ left for the mechanism if its ε may be up to this limit, which falls as the limit grows; so
     ε ≤ limit proves that allowed(ε) ≥ the δ that was used.
     """
+    return _least_fixed(lambda limit: epsilon(left) if (left := allowed(limit)) > 0 else math.inf)
+
+
+def _least_fixed(epsilon: Callable[[float], float]) -> float:
+    """Return epsilon(limit) for a limit it does not exceed, nearly the least; inf if none is found."""
     limit = 0.0
     for _ in range(50):
-        left = allowed(limit)
-        found = epsilon(left) if left > 0 else math.inf
+        found = epsilon(limit)
         if found <= limit or math.isinf(found):
             return found
         limit = found * (1 + 1e-6)
     return math.inf
+
+
+def _blurred_epsilon(composition: _Composition, delta: float) -> float:
+    """Return ε by the loss distributions of the Gaussian mechanisms that stand for rounded sums; inf without those.
+
+    Of δ a thousandth is left for where the two are not close (`Blur.epsilon`).
+    """
+    standing = _standing(composition)
+    if standing is None or not _by_loss(standing[0]):
+        return math.inf
+    mechanisms, blur = standing
+    bound = _Bound(mechanisms, quick=False)
+
+    def epsilon(limit: float) -> float:
+        missed = 1e-3 * delta / (1 + math.exp(min(limit, _HIGHEST_EPSILON)))
+        blurred = blur.epsilon(missed)
+        left = (0.999 * delta - _overflow(composition.slack, limit)) * math.exp(-blurred)
+        return bound.epsilon(left) + blurred if left > 0 else math.inf
+
+    return _least_fixed(epsilon)
+
+
+def _standing(composition: _Composition) -> tuple[_Composition, Blur] | None:
+    """Return the composition with Gaussian mechanisms in place of rounded sums, and how close it is to them.
+
+    None if there are no rounded sums, or other sums too, which have nothing but Rényi curves.
+    """
+    uses: dict[GaussianUses, int] = {use._replace(times=1): use.times for use in composition.uses}
+    total = None
+    for event, count in composition.curves:
+        if not isinstance(event, RoundedGaussianSum):
+            return None
+        once = event.uses()._replace(times=1)
+        uses[once] = uses.get(once, 0) + count
+        total = event.blur * count if total is None else total + event.blur * count
+    if total is None:
+        return None
+    counted = tuple(use._replace(times=times) for use, times in uses.items())
+    return composition._replace(uses=counted, curves=()), total
 
 
 def _by_loss(composition: _Composition) -> bool:
@@ -276,7 +327,7 @@ class _Renyi:
 _Accountant = Any  # a library's accountant, or _Renyi: get_epsilon(δ) and get_delta(ε)
 
 
-def _under(event: DiscreteGaussianSum | SkellamSum, relation: Relation) -> DiscreteGaussianSum | SkellamSum:
+def _under(event: _Curve, relation: Relation) -> _Curve:
     return replace(event, relation=relation)
 
 

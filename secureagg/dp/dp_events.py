@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
-from typing import NamedTuple
 
 from secureagg.checks import require_between, require_whole
 from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
@@ -16,11 +15,13 @@ from secureagg.dp.relation import (
     LARGEST,
     MAX_COUNT,
     MAX_DIMENSION,
+    GaussianUses,
     Relation,
     require_member,
     require_positive,
     require_sampling_rate,
 )
+from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.errors import EncodingError, ParameterError
 
 __all__ = [
@@ -42,14 +43,6 @@ class BatchSampling(StrEnum):
 
     POISSON = "poisson"
     FIXED_SIZE = "fixed-size"
-
-
-class GaussianUses(NamedTuple):
-    """`times` adaptive uses of a Gaussian mechanism on a Poisson sample; noise_multiplier: std ÷ one unit's clip."""
-
-    noise_multiplier: float
-    sampling_rate: float
-    times: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +180,11 @@ class QuantileCount:
         return GaussianUses(2 * float(self.noise_std), float(self.sampling_rate), self.rounds)
 
 
-PrivacyEvent = DpSgd | CentralGaussian | QuantileCount | DiscreteGaussianSum | SkellamSum
-_KINDS = {kind.__name__: kind for kind in (DpSgd, CentralGaussian, QuantileCount, DiscreteGaussianSum, SkellamSum)}
+PrivacyEvent = DpSgd | CentralGaussian | QuantileCount | DiscreteGaussianSum | SkellamSum | RoundedGaussianSum
+_KINDS = {
+    kind.__name__: kind
+    for kind in (DpSgd, CentralGaussian, QuantileCount, DiscreteGaussianSum, SkellamSum, RoundedGaussianSum)
+}
 
 
 def update_noise_multiplier(noise_multiplier: float, count_noise_std: float) -> float:

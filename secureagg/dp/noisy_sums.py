@@ -24,7 +24,7 @@ from secureagg.dp.relation import (
 )
 from secureagg.errors import ParameterError
 
-__all__ = ["DiscreteGaussianSum", "SkellamSum", "honest_contributors"]
+__all__ = ["DiscreteGaussianSum", "SkellamSum", "gaussian_sum_distance", "honest_contributors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class DiscreteGaussianSum:
         """Return float64[orders], bounds on the Rényi divergence of one round."""
         sum_std = math.sqrt(self.honest) * self.noise_std_grid
         l1, l2 = _sensitivities(self)
-        tau = _tau(self.noise_std_grid, self.honest)
+        tau = gaussian_sum_distance(self.noise_std_grid, self.honest)
         plain = (l2 / sum_std) ** 2
         close = plain + 2 * l1 / sum_std * tau + tau**2 * self.dimension
         far = orders / 2 * plain + tau * self.dimension * (orders - 0.5) / (orders - 1)
@@ -138,7 +138,11 @@ def _sensitivities(event: DiscreteGaussianSum | SkellamSum) -> tuple[float, floa
     return min(math.sqrt(event.dimension) * l2, l2**2), l2
 
 
-def _tau(sigma: float, n: int) -> float:
+def gaussian_sum_distance(sigma: float, n: int) -> float:
+    """Return τ: the sum of n discrete Gaussians of σ ≥ 1/2 is within e^±(τ/2) of one of √n·σ, at every point.
+
+    τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)) (Kairouz, Liu, Steinke, ICML 2021, Corollary 12).
+    """
     if n == 1:
         return 0.0
     counted = np.arange(1, min(n, 1 << 20), dtype=np.float64)

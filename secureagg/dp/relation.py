@@ -1,8 +1,9 @@
-"""The neighbouring relation, which stands beside every ε, and the checks events share."""
+"""The neighbouring relation, which stands beside every ε, and what events share."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from secureagg.errors import ParameterError
 
@@ -10,6 +11,7 @@ __all__ = [
     "LARGEST",
     "MAX_COUNT",
     "MAX_DIMENSION",
+    "GaussianUses",
     "Relation",
     "require_member",
     "require_positive",
@@ -32,6 +34,14 @@ class Relation(StrEnum):
     def distance(self) -> int:
         """How many clips two neighbours' sums are apart."""
         return 2 if self is Relation.REPLACE else 1
+
+
+class GaussianUses(NamedTuple):
+    """`times` adaptive uses of a Gaussian mechanism on a Poisson sample; noise_multiplier: std ÷ one unit's clip."""
+
+    noise_multiplier: float
+    sampling_rate: float
+    times: int
 
 
 def require_sampling_rate(rate: float, relation: Relation) -> None:
