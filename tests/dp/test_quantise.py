@@ -8,7 +8,7 @@ from decimal import Context, Decimal, localcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -123,11 +123,13 @@ def real_bound(clip: float, d: int, deviation: Decimal) -> Decimal:
 
 
 @given(st.floats(1e-3, 1e12), st.integers(1, 2**40))
+@example(1.0, 1)
 @settings(max_examples=200)
 def test_the_norm_bound_is_the_real_one_rounded_down(clip: float, d: int) -> None:
+    """Or one less where that is a whole number: (1 + √1)² = 4 allows 4 or 3."""
     with localcontext(Context(prec=300)):
         real = real_bound(clip, d, (20 * Decimal(2).ln()).sqrt())
-        assert norm_squared_bound(clip, d) == int(real)
+        assert norm_squared_bound(clip, d) in {int(real), math.ceil(real) - 1}
 
 
 @pytest.mark.parametrize(("clip", "d"), [(1e300, 1), (8e306, 2**40), (5e-324, 7), (2.0**60, 2**40), (3.0, 4)])
