@@ -1,4 +1,4 @@
-"""ε and δ beside dp-accounting called directly, exact divergences of the noise, laws, and refusals.
+"""ε and δ beside dp-accounting called directly, laws, and refusals.
 
 Passes with dp-accounting 0.4.3 and 0.6; under replace, 0.6 is tighter (its own distributions for Poisson sampling).
 """
@@ -12,12 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import dp_accounting
-import numpy as np
 import pytest
 from dp_accounting import pld, rdp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from secureagg.dp import accounting
 from secureagg.dp.accounting import Guarantee, delta, dp_event, epsilon, quick_epsilon, renyi_budget, renyi_divergence
@@ -138,67 +136,6 @@ class TestKnownValues:
         assert found > epsilon(SGD, 1e-5)
         assert delta(cut, 2.0) == delta(SGD, 2.0) + 1000 * 1e-10 * (1 + math.exp(2.0))
         assert epsilon(replace(SGD, overflow_probability=0.01), 1e-5) == math.inf
-
-
-def exact_divergence(law: NDArray[np.float64], shift: int, order: float) -> float:
-    """D_α of a law on −N … N and its shift, by summing."""
-    p, q = np.log(law[:-shift]), np.log(law[shift:])
-    return float(np.logaddexp.reduce(order * p + (1 - order) * q) / (order - 1))
-
-
-def convolved(law: NDArray[np.float64], times: int) -> NDArray[np.float64]:
-    total = law
-    for _ in range(times - 1):
-        total = np.convolve(total, law)
-    return total / total.sum()
-
-
-class TestCurvesAgainstTheLaws:
-    @pytest.mark.parametrize("order", [1.5, 2.0, 4.0, 8.0])
-    @pytest.mark.parametrize(("sigma", "n"), [(0.5, 3), (0.7, 4), (1.0, 4), (2.0, 2), (3.0, 1)])
-    def test_sum_of_discrete_gaussians(self, sigma: float, n: int, order: float) -> None:
-        x = np.arange(-45, 46)
-        law = convolved(np.exp(-(x**2) / (2 * sigma**2)), n)
-        law = law[law > 1e-60]
-        event = DiscreteGaussianSum(
-            noise_std_grid=sigma, honest=n, l2_bound_grid=1.0, dimension=1, rounds=1, relation=ZERO_OUT
-        )
-        (bound,) = event.curve(np.array([order]))
-        assert bound >= exact_divergence(law, 1, order) * (1 - 1e-9)
-        if sigma >= 2:
-            assert bound <= order / (2 * n * sigma**2) * (1 + 1e-9)
-
-    @pytest.mark.parametrize("order", [1.5, 2.0, 3.0, 8.0])
-    @pytest.mark.parametrize("mu", [1.0, 4.0, 25.0])
-    @pytest.mark.parametrize("shift", [1, 2])
-    def test_skellam(self, mu: float, shift: int, order: float) -> None:
-        k = np.arange(0, 121)
-        logs = np.array([math.lgamma(j + 1) for j in k])
-        poisson = np.exp(-mu / 2 + k * math.log(mu / 2) - logs)
-        law = np.convolve(poisson, poisson[::-1])[60:-60]
-        event = SkellamSum(
-            noise_variance_grid=mu, honest=1, l2_bound_grid=float(shift), dimension=1, rounds=1, relation=ZERO_OUT
-        )
-        (bound,) = event.curve(np.array([order]))
-        exact = max(exact_divergence(law, shift, order), exact_divergence(law[::-1], shift, order))
-        assert bound >= exact * (1 - 1e-9)
-
-    def test_tau_counts_every_contributor(self) -> None:
-        """Σ of Corollary 12 by a loop, in the middle term, at σ = 1/2 where it matters."""
-        event = replace(DISCRETE, noise_std_grid=0.5, honest=40, l2_bound_grid=3.0, dimension=5)
-        tau = 10 * sum(math.exp(-2 * math.pi**2 * 0.25 * k / (k + 1)) for k in range(1, 40))
-        scale = math.sqrt(40) * 0.5
-        near = (3 / scale) ** 2 + 2 * (math.sqrt(5) * 3 / scale) * tau + tau**2 * 5
-        assert event.curve(np.array([1.5]))[0] == pytest.approx(min(0.75 * near, 0.75 * (3 / scale) ** 2 + tau * 10))
-
-    def test_replace_doubles_both_sensitivities(self) -> None:
-        doubled = replace(SKELLAM, l2_bound_grid=200.0)
-        orders = np.array([2.0, 7.0])
-        assert replace(SKELLAM, relation=REPLACE).curve(orders) == pytest.approx(doubled.curve(orders))
-
-    def test_a_skellam_order_between_whole_ones_takes_the_next(self) -> None:
-        low, between, high = SKELLAM.curve(np.array([2.0, 2.1, 3.0]))
-        assert low < between == high
 
 
 MULTIPLIERS = st.floats(min_value=0.4, max_value=50)
