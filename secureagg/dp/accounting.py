@@ -7,7 +7,7 @@ stand for them (`rounded_sums`). As soon as one event has only a Rényi curve, a
 Relations: what add-or-remove gives holds for zero-out, since sums differ by one clip. Under replace they differ by
 two. Without sampling that halves every noise multiplier; it is done here, because dp-accounting 0.4.3 does not do it.
 With Poisson sampling, 0.6 has its own distributions for replace; where the library has none (0.4.3, or beside a Rényi
-curve), group privacy for two stands: (ε, δ) gives (2ε, (1 + e^ε)·δ) (Vadhan 2017, Lemma 2.2), valid and looser.
+curve), group privacy for two stands: (ε, δ) gives (2ε, (1 + e^ε)·δ), as P ≤ e^ε·(e^ε·P″ + δ) + δ: valid and looser.
 
 Works with dp-accounting 0.4.3 to 0.6, the extra `secureagg[dp]`, which is loaded at the first number asked for.
 """

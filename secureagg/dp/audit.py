@@ -49,7 +49,7 @@ class AuditResult:
 
     curve_epsilon: ε, at the claim's δ, of the last curve of the family that the guesses refute, and what is compared
         with the claim. By Algorithm 3 of Mahloujifar et al. 2024, or by Clopper and Pearson if `independent`
-    general_epsilon: from Theorem 5.2 of Steinke et al. 2023, which assumes no family of curves
+    general_epsilon: from the p-value of Steinke et al. 2023, appendix D, which assumes no family of curves
     detectable_epsilon: a Gaussian mechanism whose ε is this or more would have been found out with probability about
         95 % by the same number of canaries and guesses; inf if none would
     """

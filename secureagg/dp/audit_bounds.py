@@ -5,7 +5,7 @@ Each canary is in with probability 1/2, independently. m canaries, r guesses, c 
 | bound | what it refutes | source |
 |---|---|---|
 | `one_run_bound` | any family; one run | Mahloujifar, Melis & Chaudhuri 2024 (arXiv 2410.22235), Algorithm 3 |
-| `one_run_epsilon` | (ε, δ)-DP; one run | Steinke, Nasr & Jagielski 2023, Theorem 5.2 and Corollary 5.4 |
+| `one_run_epsilon` | (ε, δ)-DP; one run | Steinke, Nasr & Jagielski 2023 (arXiv 2305.08846), appendix D |
 | `independent_bound` | any family; each canary in a run of its own | as Nasr et al. 2023: Clopper–Pearson, the curve |
 
 Why Algorithm 3 holds, for bits. Let p_i = P(exactly i right), T = {i, …, r}. Flip canary j: a right guess of it becomes
@@ -57,13 +57,13 @@ def one_run_bound(curves: Curves, canaries: int, guesses: int, correct: int, err
 def one_run_epsilon(canaries: int, guesses: int, correct: int, delta: float, error: float) -> float:
     """Return the largest ε, rounded down, at which (ε, δ)-DP is refuted; 0 if none.
 
-    Corollary 5.4: P(W ≥ v) ≤ F(v) + 2mδ·max_i (F(v − i) − F(v))/i, F(v) = P(Binomial(r, e^ε/(e^ε + 1)) ≥ v).
+    Appendix D: P(W ≥ v) ≤ F(v) + 2mδ·max_i (F(v − i) − F(v))/i, F(v) = P(Binomial(r, e^ε/(e^ε + 1)) ≥ v).
     """
     return _largest(_MAX_EPSILON, lambda e: one_run_p_value(canaries, guesses, correct, e, delta) < error)
 
 
 def one_run_p_value(canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """Return Corollary 5.4's bound on P(W ≥ correct), rounded up."""
+    """Return appendix D's bound on P(W ≥ correct), rounded up."""
     mass = _binomial(guesses, 1 / (1 + math.exp(-epsilon)))
     tail = float(mass[correct:].sum())
     below = np.cumsum(mass[:correct][::-1])  # F(v − i) − F(v), i = 1 … v

@@ -65,7 +65,7 @@ class Curves(Protocol):
 
 @dataclass(frozen=True)
 class GaussianCurves:
-    """μ-Gaussian DP: f̄⁻¹(y) = Φ(Φ⁻¹(y) − μ); the strength is μ (Dong et al. 2022, Definition 2.1)."""
+    """μ-Gaussian DP: f̄⁻¹(y) = Φ(Φ⁻¹(y) − μ); the strength is μ (Dong et al., arXiv 1905.02383, eq. 6)."""
 
     delta: float
     max_strength: float = MAX_MU
@@ -102,7 +102,7 @@ class SubsampledGaussianCurves:
         growth = np.exp(epsilons)
 
         def inverse(y: float) -> float:
-            # δ + e^ε·x and 1 − e^−ε·(1 − δ − x) both bound f̄(x) (Dong et al. 2022, Proposition 2.4).
+            # δ + e^ε·x and 1 − e^−ε·(1 − δ − x) both bound f̄(x) (Dong et al., eq. 5).
             bound = max(float(((y - deltas) / growth).max()), float((1 - deltas - growth * (1 - y)).max()))
             return max(0.0, bound * (1 - _SLACK))
 
@@ -129,7 +129,7 @@ class SubsampledGaussianCurves:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Return the least ε ≥ 0 for which μ-Gaussian DP implies (ε, δ)-DP (Dong et al. 2022, Corollary 2.13)."""
+    """Return the least ε ≥ 0 for which μ-Gaussian DP implies (ε, δ)-DP (Dong et al., Corollary 2.13)."""
     if mu <= 0 or _gaussian_delta(mu, 0.0) <= delta:
         return 0.0
     low, high = 0.0, 1.0

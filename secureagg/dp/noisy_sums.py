@@ -35,14 +35,14 @@ class DiscreteGaussianSum:
     sum and unknown to the adversary (`honest_contributors`). l2_bound_grid: of one client's vector after rounding.
 
     The sum of n discrete Gaussians is not one, but within a factor e^±(τ/2) of N_Z(0, nσ²) at every point, with
-    τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)) (Kairouz, Liu, Steinke, ICML 2021, arXiv 2102.06387v4, Corollary 12). With
+    τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)) (Kairouz, Liu, Steinke, ICML 2021, arXiv 2102.06387, eq. 3). With
     s = √n·σ and sensitivities Δ₂, Δ₁ of d coordinates, order α is the smaller of
 
         α/2·(Δ₂²/s² + 2·Δ₁·τ/s + τ²·d)                  Proposition 14, second term; its third is never less
         α/2·Δ₂²/s² + τ·d·(α − 1/2)/(α − 1)              from P' ≤ e^(τ/2)·P and Q' ≥ e^(−τ/2)·Q at each coordinate
 
-    and τ = 0 gives N_Z's own (Canonne, Kamath, Steinke, NeurIPS 2020, Theorem 4). Depart: the paper's first term has
-    τ·d without the fraction; ours holds at every order by the one line of proof beside it, and is larger.
+    and τ = 0 gives N_Z's own, the Gaussian's (Canonne, Kamath, Steinke, NeurIPS 2020). Depart: Proposition 14's first
+    term has τ·d without the fraction; ours holds at every order by the one line of proof beside it, and is larger.
     """
 
     noise_std_grid: float
@@ -53,7 +53,7 @@ class DiscreteGaussianSum:
     relation: Relation
 
     def __post_init__(self) -> None:
-        require_between("noise_std_grid", self.noise_std_grid, 0.5, LARGEST)  # Corollary 12: σ ≥ 1/2
+        require_between("noise_std_grid", self.noise_std_grid, 0.5, LARGEST)  # Proposition 14: σ ≥ 1/2
         _check_sum(self)
 
     @property

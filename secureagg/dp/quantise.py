@@ -67,10 +67,10 @@ def norm_squared_bound(clip_grid: float, d: int) -> int:
     rounding v with Σv² ≤ B² with probability ≥ 1 − β, β = 2^-10. Redrawing until it holds makes B a sensitivity too.
 
     B² = ⌊min(C_g² + d/4 + √(2 ln(1/β))·(C_g + √d/2), (C_g + √d)²)⌋, Kairouz, Liu and Steinke, "The distributed
-    discrete Gaussian mechanism for federated learning with secure aggregation", ICML 2021 (conditional rounding):
-    v_j is ⌊x_j⌋ or ⌊x_j⌋ + 1, so E[v_j²] ≤ x_j² + 1/4, and by Hoeffding's inequality Σv² exceeds its expectation by
-    √(2 ln(1/β))·‖⌊x⌋ + 1/2‖, which is at most √(2 ln(1/β))·(C_g + √d/2), with probability ≤ β. The second bound
-    always holds: |v_j − x_j| ≤ 1.
+    discrete Gaussian mechanism for federated learning with secure aggregation", ICML 2021, arXiv
+    2102.06387, Theorem 1, eq. 2 (conditional rounding): v_j is ⌊x_j⌋ or ⌊x_j⌋ + 1, so E[v_j²] ≤ x_j² + 1/4, and by
+    Hoeffding's inequality Σv² exceeds its expectation by √(2 ln(1/β))·‖⌊x⌋ + 1/2‖, which is at most
+    √(2 ln(1/β))·(C_g + √d/2), with probability ≤ β. The second bound always holds: |v_j − x_j| ≤ 1.
 
     docs/proofs/completeness.md. Guarantees: never above the real number, whatever the sizes. `clip_grid` is taken for
     the exact number it is.

@@ -151,7 +151,7 @@ class TestSoundness:
         assert above <= self.MOST
 
     def test_randomised_response_is_bounded_below_its_epsilon(self) -> None:
-        """Theorem 5.2 is tight for it, so that about one in twenty is above, and no more."""
+        """Steinke et al.'s bound is tight for it, so that about one in twenty is above, and no more."""
         rng = np.random.default_rng(10)
         right = rng.binomial(500, 1 / (1 + math.exp(-1.0)), self.RUNS)
         above = sum(one_run_epsilon(500, 500, int(c), 0.0, 0.05) > 1.0 for c in right)
