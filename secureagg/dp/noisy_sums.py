@@ -141,7 +141,7 @@ def _sensitivities(event: DiscreteGaussianSum | SkellamSum) -> tuple[float, floa
 def gaussian_sum_distance(sigma: float, n: int) -> float:
     """Return τ: the sum of n discrete Gaussians of σ ≥ 1/2 is within e^±(τ/2) of one of √n·σ, at every point.
 
-    τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)) (Kairouz, Liu, Steinke, ICML 2021, Corollary 12).
+    τ = 10·Σ_{k=1}^{n−1} exp(−2π²σ²·k/(k+1)) (Kairouz, Liu, Steinke, ICML 2021, arXiv 2102.06387, eq. 3).
     """
     if n == 1:
         return 0.0
