@@ -7,6 +7,9 @@ The engine that trains and applies the sums is a separate package, `fl_core`.
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
+from secureagg.dp.ledger import Ledger
+from secureagg.dp.mechanisms import CentralGaussian, DistributedGaussian, Skellam
+from secureagg.dp.relation import Relation
 from secureagg.errors import (
     BudgetExhausted,
     EncodingError,
@@ -31,23 +34,28 @@ from secureagg.warm import warm_up
 __all__ = [
     "Aggregator",
     "BudgetExhausted",
+    "CentralGaussian",
     "Committee",
     "CommitteeMember",
+    "DistributedGaussian",
     "EncodingError",
     "Event",
     "FaultyClientError",
     "FaultyMemberError",
     "Identity",
     "Layout",
+    "Ledger",
     "MissingExtraError",
     "ParameterError",
     "Participant",
     "QuorumError",
+    "Relation",
     "Result",
     "Roster",
     "RoundPlan",
     "SecureAggError",
     "Session",
+    "Skellam",
     "UnattributedFault",
     "__version__",
     "contribute",

@@ -1,6 +1,6 @@
 """The aggregator: admits contributions into a running sum, asks the committee, and opens the sum. It holds no secret.
 
-Who sees plaintext: nobody before `open`, and then only the sum over the clients of the request.
+Who sees plaintext: nobody before `open`, and then only the sum over the clients of the request, with the plan's noise.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from secureagg.answers import agreeing, clients_left_out, enough_to_blame, share_sums
-from secureagg.errors import EncodingError, FaultyClientError, ParameterError, QuorumError, UnattributedFault
+from secureagg.answers import agreeing, contributions_left_out, enough_to_blame, share_sums
+from secureagg.dp.ledger import Ledger
+from secureagg.dp.rotation import Rotation
+from secureagg.errors import (
+    EncodingError,
+    FaultyClientError,
+    FaultyMemberError,
+    ParameterError,
+    QuorumError,
+    UnattributedFault,
+)
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum
 from secureagg.he.total import Total
 from secureagg.ids import ClientIds
-from secureagg.layout import Assembly
+from secureagg.layout import Assembly, Layout
 from secureagg.messages import CHECK, REVEAL, ContributionView, Request
 from secureagg.ring import workers
 from secureagg.session import Session
@@ -36,9 +45,10 @@ class Result:
     """What a round reveals.
 
     mean: max_weight · Σv / (scale · Σw), in the layout's shapes and dtypes; total_weight: Σw; clients: those in the
-    sum; refused: clients left out for the committee's complaints; faults: members that answered wrongly, each with the
-    reason. The result is right in spite of them. disagreeing: members whose answers were left aside where nobody can
-    be named: they lied, or others did. read_tally: from the spool.
+    sum; refused: clients left out for the committee's complaints; faults: members that answered or dealt wrongly, each
+    with the reason. The result is right in spite of them. disagreeing: members whose answers were left aside where
+    nobody can be named: they lied, or others did. noise_members: those whose noise is in the sum. read_tally: from the
+    spool.
     """
 
     mean: list[NDArray[np.floating[Any]]] = field(repr=False)
@@ -47,6 +57,7 @@ class Result:
     refused: Mapping[int, str]
     faults: Mapping[int, str]
     disagreeing: tuple[int, ...] = ()
+    noise_members: tuple[int, ...] = ()
     read_tally: Callable[[], bytes] | None = field(default=None, repr=False)
 
     @property
@@ -58,6 +69,8 @@ class Result:
 class Aggregator:
     """One round's aggregator. `spool` is a directory for the contributions, or None for a temporary file.
 
+    ledger: the aggregator's, for the models it releases; `close` debits the round before the sum can be opened.
+
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
     the last admission ended), and `open` publishes a tally, which it leaves there too.
 
@@ -65,12 +78,19 @@ class Aggregator:
     admit at once.
     """
 
-    def __init__(self, session: Session, *, spool: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, session: Session, *, spool: str | os.PathLike[str] | None = None, ledger: Ledger | None = None
+    ) -> None:
         self._session = session
+        self._event = None if ledger is None else session.plan.privacy_event()  # refuses a plan without noise
+        self._ledger = ledger
+        noise = session.plan.noise
+        self._central = noise if noise is not None and noise.noise_by == "aggregator" else None
         self._spool = open_spool(session, spool)
         self._total = Total(session.plan.packing)
-        self._admitted = np.zeros(session.plan.clients, dtype=np.bool_)
+        self._admitted = np.zeros(session.plan.contributors, dtype=np.bool_)
         self._request: Request | None = None
+        self._released: Result | None = None
         self._refused: dict[int, str] = {}
         self._faults: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -80,14 +100,20 @@ class Aggregator:
     @property
     def clients(self) -> ClientIds:
         """Ids of the clients in the sum, ascending."""
-        return ClientIds.where(self._admitted)
+        return ClientIds.where(self._admitted[: self._session.plan.clients])
+
+    @property
+    def noise_members(self) -> tuple[int, ...]:
+        """Ids of the committee members whose noise is in the sum, ascending."""
+        return tuple(np.flatnonzero(self._admitted[self._session.plan.clients :]).tolist())
 
     def admit(self, payload: bytes | BinaryIO) -> int:
         """Verify a contribution and add it to the sum; return its client's id.
 
-        payload: bytes, or a binary file read once from where it stands. Raises: FaultyClientError naming the client
-        the contribution claims to be from; EncodingError if it is too malformed to name one, or of another session;
-        ParameterError once share_check() or close() has fixed the set of clients.
+        payload: bytes, or a binary file read once from where it stands. A committee member's noise has the id
+        `plan.clients` plus the member's. Raises: FaultyClientError naming the client the contribution claims to be
+        from, FaultyMemberError for a member's noise; EncodingError if it is too malformed to name anybody, or of
+        another session; ParameterError once share_check() or close() has fixed the set of clients.
         """
         self._require_admitting()
         with self._spool.stage(bytes(payload) if isinstance(payload, bytearray | memoryview) else payload) as staged:
@@ -107,7 +133,8 @@ class Aggregator:
 
     def _require_new(self, client_id: int) -> None:
         if self._admitted[client_id]:
-            raise FaultyClientError(client_id, "a contribution of this client is already admitted")
+            who = "client" if client_id < self._session.plan.clients else "member"
+            raise self._session.fault(client_id, f"a contribution of this {who} is already admitted")
 
     def _require_admitting(self) -> None:
         if self._spool.fixed:
@@ -117,7 +144,7 @@ class Aggregator:
         """Count a contribution that the spool held before this aggregator was made."""
         try:
             found = verify_contribution(self._session, view).client_id
-        except (EncodingError, FaultyClientError) as error:
+        except (EncodingError, FaultyClientError, FaultyMemberError) as error:
             raise ParameterError(f"the spool's file of client {client_id} is damaged ({error}); remove it") from error
         if found != client_id:
             raise ParameterError(f"the spool's file of client {client_id} is of client {found}; remove it")
@@ -156,12 +183,12 @@ class Aggregator:
         than `close` asks for would look like a false one. Raises: QuorumError if they are too few.
         """
         with self._lock:
-            self._require_quorum(self.clients)
+            self._require_quorum(self._admitted)
             self._spool.fix()
-        return self._asking(CHECK, self.clients)
+        return self._asking(CHECK)
 
-    def _asking(self, kind: int, clients: ClientIds) -> Request:
-        return Request(self._session, kind, clients, self._spool.view)
+    def _asking(self, kind: int) -> Request:
+        return Request(self._session, kind, ClientIds.where(self._admitted), self._spool.view)
 
     def close(self, reports: Iterable[bytes] | None = None) -> Request:
         """Fix the set of clients and return the request that committee members answer.
@@ -180,11 +207,16 @@ class Aggregator:
         refused, faults = self._left_out(reports)
         remaining = self._admitted.copy()
         remaining[list(refused)] = False
-        self._require_quorum(ClientIds.where(remaining), refused)
+        self._require_quorum(remaining, refused)
+        if self._ledger is not None and self._event is not None:
+            self._ledger.debit(self._event, f"round {self._session.round_number}")
         self._spool.fix()
         self._leave_out(sorted(refused))
-        self._refused, self._faults = refused, faults
-        self._request = self._asking(REVEAL, self.clients)
+        clients = self._session.plan.clients
+        self._refused = {contributor: reason for contributor, reason in refused.items() if contributor < clients}
+        noise = {contributor - clients: f"its noise: {why}" for contributor, why in refused.items()}
+        self._faults = faults | {member: why for member, why in noise.items() if member >= 0}
+        self._request = self._asking(REVEAL)
         return self._request
 
     def _left_out(self, reports: Sequence[bytes] | None) -> tuple[dict[int, str], dict[int, str]]:
@@ -195,7 +227,7 @@ class Aggregator:
             return {}, {}
         if reports is None:
             raise ParameterError("the plan's committee is robust: give close() the members' share checks")
-        return clients_left_out(self._session, self._asking(CHECK, self.clients), reports)
+        return contributions_left_out(self._session, self._asking(CHECK), reports)
 
     def _leave_out(self, clients: Sequence[int]) -> None:
         """Take all of these clients out of the sum, or none."""
@@ -207,18 +239,27 @@ class Aggregator:
                     self._count(earlier, self._spool.view(earlier))
                 raise
 
-    def _require_quorum(self, remaining: Sequence[int], refused: Iterable[int] = ()) -> None:
-        if len(remaining) < self._session.plan.quorum:
+    def _require_quorum(self, remaining: NDArray[np.bool_], refused: Iterable[int] = ()) -> None:
+        plan = self._session.plan
+        left = int(np.count_nonzero(remaining[: plan.clients]))
+        if left < plan.quorum:
             raise QuorumError(
-                f"{len(remaining)} clients remain (admitted {len(self.clients)}, refused {sorted(refused)}), "
-                f"the quorum is {self._session.plan.quorum}"
+                f"{left} clients remain (admitted {len(self.clients)}, refused {sorted(refused)}), "
+                f"the quorum is {plan.quorum}"
+            )
+        noisy, needed = int(np.count_nonzero(remaining[plan.clients :])), plan.committee.members_needed
+        if plan.noise_members and noisy < needed:
+            raise QuorumError(
+                f"the noise of {noisy} members is admitted, and {needed} must answer, each with its own in the sum; "
+                "have them add_noise()"
             )
 
     def open(self, answers: Iterable[bytes]) -> Result:
         """Recover the sum of the one-time keys from the members' answers, and decode the sum of the updates.
 
         Answers that cannot be used, or disagree with the others, are left aside and their members named in the
-        result, as long as t others agree.
+        result, as long as t others agree. Where the aggregator adds the noise, a round that is open stays as it is:
+        another draw would be another release.
 
         Raises: QuorumError if fewer than t members answered; FaultyMemberError if they did but wrong answers leave
         fewer than t; UnattributedFault if no t answers, or not only one set of them, open the sum within the plan's
@@ -226,7 +267,15 @@ class Aggregator:
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
-        sums, faults = share_sums(self._session, self._request, answers, self._faults)
+        if self._central is None:
+            return self._open(self._request, answers)
+        with self._lock:
+            if self._released is None:
+                self._released = self._open(self._request, answers)
+        return self._released
+
+    def _open(self, request: Request, answers: Iterable[bytes]) -> Result:
+        sums, faults = share_sums(self._session, request, answers, self._faults)
         members = agreeing(self._session, sums, lambda keys: self._decoder(keys).fits(self._total))
         others = tuple(sorted(sums.keys() - members))
         named = len(members) >= enough_to_blame(self._session.plan.committee)
@@ -235,14 +284,15 @@ class Aggregator:
         threshold = self._session.plan.sharing.threshold
         decoder = self._decoder(key_sum(self._session.plan.sharing, members[:threshold], sums))
         mean, total_weight = self._decode(decoder)
-        published = tally(self._session, self._request, self._total.frame, self._spool.view)
+        published = tally(self._session, request, self._total.frame, self._spool.view)
         return Result(
             mean=mean,
             total_weight=total_weight,
-            clients=self._request.clients,
+            clients=self.clients,
             refused=dict(self._refused),
             faults=faults,
             disagreeing=() if named else others,
+            noise_members=self.noise_members,
             read_tally=self._spool.publish(published),
         )
 
@@ -253,8 +303,7 @@ class Aggregator:
     def _decode(self, decoder: Decoder) -> tuple[list[NDArray[np.floating[Any]]], int]:
         """Return the mean and Σw. Raises: UnattributedFault if any part of the sum is outside what the plan allows."""
         plan = self._session.plan
-        assert self._request is not None
-        count = len(self._request.clients)
+        count = len(self.clients)
         total_weight = int(decoder.values(self._total, plan.packing.weight_frame)[-1])
         least, most = plan.weight_limits(count)
         if not least <= total_weight <= most:
@@ -265,7 +314,8 @@ class Aggregator:
         if plan.proofs and plan.max_weight == 1:
             total_weight = count  # proven of each client; errors may have steered what was decoded
         factor = plan.max_weight / (plan.quantiser.scale * total_weight)
-        assembly = Assembly(plan.layout)
+        layout = Layout(((plan.layout.size,),), ("float64",)) if plan.rotate else plan.layout
+        assembly = Assembly(layout)
         limit = plan.coordinate_limit(count)
 
         def decode_frame(index: int) -> None:
@@ -276,6 +326,8 @@ class Aggregator:
                 return
             if max(int(values.max()), -int(values.min())) > limit:
                 raise UnattributedFault(f"a coordinate of the sum is beyond {limit}; nothing was decoded")
+            if self._central is not None:
+                values += self._central.draw(values.size)
             assembly.write(values * factor, first)
 
         frames = len(plan.packing.frames)
@@ -290,4 +342,6 @@ class Aggregator:
 
         workers.run(work, frames + 1)
         decoder.verify_residuals()
+        if plan.rotate:
+            tensors = plan.layout.unflatten(Rotation(plan.layout.size, self._session.sid).undo(tensors[0]))
         return tensors, total_weight

@@ -20,7 +20,7 @@ from secureagg.he.sharing import Sharing, evaluate_from, key_sum, unpack_element
 from secureagg.messages import Request, RevealAnswer, ShareCheck
 from secureagg.session import Session
 
-__all__ = ["agreeing", "clients_left_out", "enough_to_blame", "share_sums"]
+__all__ = ["agreeing", "contributions_left_out", "enough_to_blame", "share_sums"]
 
 MAX_SUBSETS = 10_000  # combinations of members tried exhaustively, for complaints and for disagreeing answers
 
@@ -37,15 +37,22 @@ def enough_to_blame(committee: Committee) -> int:
     return committee.members_needed + committee.colluding
 
 
-def clients_left_out(session: Session, request: Request, reports: Iterable[bytes]) -> tuple[dict[int, str], Faults]:
-    """Return the clients that the best t reporting members complain about, with the reason, and the members at fault.
+def contributions_left_out(
+    session: Session, request: Request, reports: Iterable[bytes]
+) -> tuple[dict[int, str], Faults]:
+    """Return the contributions that the best t reporting members complain about, with the reason, and the members at
+    fault.
 
-    request: the share check that the reports are about. As few clients as possible are left out.
+    request: the share check that the reports are about. As few contributions as possible are left out, and where
+    members add noise, none of those t members': they would not answer.
     Raises: QuorumError if fewer than t reports can be used; FaultyMemberError if that is for wrong ones.
     """
-    committee = session.plan.committee
+    committee, clients = session.plan.committee, session.plan.clients
     complaints, faults = _usable_reports(session, request, reports)
-    chosen = _fewest(complaints, committee.members_needed)
+    if session.plan.noise_members:
+        complaints = {member: listed for member, listed in complaints.items() if clients + member in request.clients}
+        _require_enough(committee, len(complaints), "share checks of members whose noise is in the sum", faults, [])
+    chosen = _fewest(complaints, committee.members_needed, clients)
     reasons = {}
     for client_id in sorted(frozenset().union(*(complaints[member] for member in chosen))):
         members = [member for member in sorted(complaints) if client_id in complaints[member]]
@@ -192,20 +199,28 @@ def _subsets(members: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]
         yield tuple(sorted(random.sample(members, threshold)))
 
 
-def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int) -> tuple[int, ...]:
-    """Return `threshold` members with the fewest clients complained about between them.
+def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int, clients: int) -> tuple[int, ...]:
+    """Return `threshold` members with the fewest contributions complained about between them, none of them their own.
 
     Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest.
+    Raises: QuorumError if any that were tried complain about each other's noise.
     """
     members = sorted(complaints)
+
+    def left_out(chosen: Iterable[int]) -> tuple[int, int]:
+        """Return how many of the chosen members' own contributions are complained about, and how many of all."""
+        refused = frozenset[int]().union(*(complaints[member] for member in chosen))
+        return sum(clients + member in refused for member in chosen), len(refused)
+
     if math.comb(len(members), threshold) <= MAX_SUBSETS:
-        subsets = itertools.combinations(members, threshold)
-        return min(subsets, key=lambda subset: len(frozenset().union(*(complaints[m] for m in subset))))
-    chosen: list[int] = []
-    refused: frozenset[int] = frozenset()
-    while len(chosen) < threshold:
-        left = (member for member in members if member not in chosen)
-        member = min(left, key=lambda candidate: len(refused | complaints[candidate]))
-        chosen.append(member)
-        refused |= complaints[member]
-    return tuple(chosen)
+        chosen = min(itertools.combinations(members, threshold), key=left_out)
+    else:
+        chosen = ()
+        while len(chosen) < threshold:
+            chosen = min(((*chosen, member) for member in members if member not in chosen), key=left_out)
+    if left_out(chosen)[0]:
+        raise QuorumError(
+            f"no {threshold} members accept each other's noise, which each of them needs in the sum to answer; "
+            "start a round with a new number"
+        )
+    return chosen

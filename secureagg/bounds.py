@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from secureagg.dp.quantise import norm_squared_bound
 from secureagg.electorate import Committee
 from secureagg.errors import ParameterError
 from secureagg.he.packing import Packing
@@ -25,6 +24,7 @@ __all__ = [
     "SMOOTHING_BITS",
     "Bound",
     "Demand",
+    "Noise",
     "Proven",
     "error_bound",
     "fit",
@@ -53,31 +53,60 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Noise contributions of committee members: how many there may be, how many of them from corrupt members.
+
+    sum_limit: T, what the noise of all, honest, exceeds in one coordinate with probability ≤ 2^-40. With proofs one
+    member's is shown to have no coordinate beyond value_limit and a squared norm of at most norm_bound.
+    """
+
+    members: int = 0
+    corrupt: int = 0
+    sum_limit: int = 0
+    value_limit: int = 0
+    norm_bound: int = 0
+
+    @property
+    def proven_limit(self) -> int:
+        """The largest coordinate of the noise of all with proofs: honest noise, and as much as corrupt members can."""
+        return self.sum_limit + self.corrupt * self.value_limit
+
+
+@dataclass(frozen=True)
 class Demand:
     """What a round asks of a packing.
 
-    clients: n_max; corrupt: how many of them; values: d; value_limit: C; max_weight; clip_grid: C_g, the L2 clip in
-    grid steps.
+    clients: n_max; corrupt: how many of them; values: d; value_limit: the largest |v_j| of an honest client, C and its
+    own noise; sum_limit: that of the sum over all clients; max_weight; norm_bound: B² ≥ Σv² of an honest client.
     """
 
     clients: int
     corrupt: int
     values: int
     value_limit: int
+    sum_limit: int
     max_weight: int
-    clip_grid: float
+    norm_bound: int
+    noise: Noise = Noise()
+
+    @property
+    def contributions(self) -> int:
+        """How many ciphertexts a sum may have."""
+        return self.clients + self.noise.members
 
 
 @dataclass(frozen=True)
 class Proven:
     """A packing with the statement that is proven about its ciphertexts.
 
-    value_range: V, the largest |v_j| that can pass: ⌊√B²⌋, or C with the range argument.
+    value_range: V, the largest |v_j| that can pass: ⌊√B²⌋, or the value limit with the range argument. noise: what is
+    proven of a committee member's noise contribution, where members add noise.
     """
 
     packing: Packing
     statement: Statement
     value_range: int
+    noise: Statement | None = None
 
     def total_bytes(self, committee: Committee) -> int:
         """Return the bytes of ciphertext, shares and proof: what depends on the choice."""
@@ -85,9 +114,9 @@ class Proven:
         return self.packing.ciphertext_bytes + committee.size * shares + self.statement.proof_bytes
 
 
-def error_bound(ring: RingParameters, clients: int, coefficients: int) -> int:
-    """Return E: |Σe| ≤ E for honest clients in every coefficient, but with probability ≤ 2^-40."""
-    return noise_bound(ring.sigma, clients, coefficients, FAILURE_BITS)
+def error_bound(ring: RingParameters, contributions: int, coefficients: int) -> int:
+    """Return E: |Σe| ≤ E for honest contributors in every coefficient, but with probability ≤ 2^-40."""
+    return noise_bound(ring.sigma, contributions, coefficients, FAILURE_BITS)
 
 
 def message_limit(packing: Packing) -> int:
@@ -103,37 +132,39 @@ def steering(statement: Statement) -> int:
 def fit(ring: RingParameters, demand: Demand) -> Packing:
     """Return the packing with the most fields a coefficient that `ring` allows.
 
-    Requires (else ParameterError), with L = n_max·max(C, max_weight), M = L·Σ_k 2^(Wk):
+    Requires (else ParameterError), with L = max(n_max·C + T, n_max·max_weight), T the noise, M = L·Σ_k 2^(Wk):
       L ≤ 2^(W−1) − 1                                              no field of the sum overflows
       Δ > 2E and 2Δ·M + Δ/2 + E < q                                the sum decodes, and does not wrap mod q
       σ ≥ 2√2·η                                                    the key is hidden given the sums (`_keys`)
     """
-    largest = demand.clients * max(demand.value_limit, demand.max_weight)
+    largest = max(demand.sum_limit + demand.noise.sum_limit, demand.clients * demand.max_weight)
     field_bits, coordinates = largest.bit_length() + 1, demand.values + 1
     for fields in range(ring.modulus.bit_length() // field_bits, 0, -1):
         message = sum(largest << (field_bits * k) for k in range(fields))
-        bound = error_bound(ring, demand.clients, coordinates // fields + ring.degree)
+        bound = error_bound(ring, demand.contributions, coordinates // fields + ring.degree)
         delta = min(2 * (ring.modulus - 1 - bound) // (4 * message + 1), MAX_DELTA)
         if delta > 2 * bound:
             packing = Packing(ring, coordinates, field_bits, fields, delta, largest)
             return replace(packing, keys=_keys(packing))
     raise ParameterError(
         f"{ring.name}: 2Δ·M + Δ/2 + E < q with Δ > 2E fails even for one field a coefficient: "
-        f"W = {field_bits} bits for clients·max(C, max_weight) = {largest}, log2 q = {math.log2(ring.modulus):.1f};"
-        " use fewer value_bits, fewer clients, a smaller max_weight or a larger parameter set"
+        f"W = {field_bits} bits for max(clients·C + noise, clients·max_weight) = {largest}, log2 q = "
+        f"{math.log2(ring.modulus):.1f}; use fewer value_bits, fewer clients, a smaller max_weight "
+        "or a larger parameter set"
     )
 
 
 def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_argument: bool) -> Proven:
     """Return the packing with the most fields a coefficient for contributions with proofs.
 
-    Requires (else ParameterError), with V = ⌊√B²⌋, or C with the range argument, s = ⌈B_e/Δ⌉, c corrupt clients, n
-    the fewest coefficients under one key, L = n_max·(max(V, max_weight) + s) + 1 and M = L·Σ_k 2^(Wk):
+    Requires (else ParameterError), with V = ⌊√B²⌋, or the value limit with the range argument, s = ⌈B_e/Δ⌉, m noise
+    contributions of members and T what is proven of their sum, c corrupt contributors, n the fewest coefficients
+    under one key, L = max(n_max·V + T, n_max·max_weight) + (n_max + m)·s + 1 and M = L·Σ_k 2^(Wk):
       L ≤ 2^(W−1) − 1                                              no field of the sum overflows
-      2(Δ·M + n_max·⌈B_e⌉) + Δ/2 < q                               the sum does not wrap mod q
+      2(Δ·M + (n_max + m)·⌈B_e⌉) + Δ/2 < q                         the sum does not wrap mod q
       Δ > 4E                                                       honest errors stay below Δ/4
       4c·B_e/(Δ − 4E) ≤ √(n/64)                                    corrupt clients cannot make the sum undecodable
-      2(n_max·⌈B_e⌉ + E) < Δ                                       errors cannot steer the sum of the weights; only
+      2((n_max + m)·⌈B_e⌉ + E) < Δ                                 errors cannot steer the sum of the weights; only
                                                                    if max_weight > 1 and it stands in a lowest field
       σ ≥ 2√2·η                                                    the key is hidden given the sums (`_keys`)
 
@@ -141,12 +172,12 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
     of their errors has a norm of at most c·B_e, so there are at most (c·B_e/(Δ/4 − E))² such coefficients; the
     decoder refuses the sum if they are more than n/64 (docs/proofs/overflow.md).
     """
-    norm_bound = norm_squared_bound(demand.clip_grid, demand.values)
-    if norm_bound >= ring.modulus:
+    norm_bound, noise = demand.norm_bound, demand.noise
+    if max(norm_bound, noise.norm_bound) >= ring.modulus:
         raise ParameterError(
-            f"{ring.name}: B² < q fails: B² = 2^{norm_bound.bit_length()} grid steps for l2_clip of "
-            f"{demand.clip_grid:.3g} steps, log2 q = {math.log2(ring.modulus):.1f}; use fewer value_bits, or a larger "
-            "value_bound"
+            f"{ring.name}: B² < q fails: B² = 2^{norm_bound.bit_length()} grid steps for an update, "
+            f"2^{noise.norm_bound.bit_length()} for a member's noise, log2 q = "
+            f"{math.log2(ring.modulus):.1f}; use fewer value_bits, or a larger value_bound"
         )
     value_range = demand.value_limit if range_argument else math.isqrt(norm_bound)
     for packing, squared_errors in _proven_packings(ring, demand, value_range):
@@ -167,7 +198,14 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
             prime=ring.modulus,
         )
         _require_sound(statement)
-        return Proven(packing, statement, value_range)
+        noise_statement = None
+        if noise.members:
+            # Noise is as long as √d coordinates make it, so its coordinates are bounded by the range argument.
+            noise_statement = replace(
+                statement, max_weight=0, norm_bound=noise.norm_bound, value_limit=noise.value_limit
+            )
+            _require_sound(noise_statement)
+        return Proven(packing, statement, value_range, noise_statement)
     raise ParameterError(
         f"{ring.name}: Δ > 4E and 4c·B_e/(Δ − 4E) ≤ √(n/64) fail even for one field a coefficient: {demand.clients} "
         f"clients, c = {demand.corrupt} of them corrupt, |v| ≤ V = {value_range}, max_weight {demand.max_weight}, "
@@ -178,8 +216,9 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
 
 def _proven_packings(ring: RingParameters, demand: Demand, value_range: int) -> Iterator[tuple[Packing, int]]:
     """Yield the packings that satisfy `fit_proven`'s inequalities, with B_e², most fields first."""
-    n, c = demand.clients, demand.corrupt
-    largest = n * (max(value_range, demand.max_weight) + 1) + 1
+    n, c = demand.contributions, demand.corrupt + demand.noise.corrupt
+    summed = max(demand.clients * value_range + demand.noise.proven_limit, demand.clients * demand.max_weight)
+    largest = summed + n + 1
     for fields in range(ring.modulus.bit_length() // (largest.bit_length() + 1), 0, -1):
         # How many coefficients and keys there are depends on the fields alone; Δ, W and L come after.
         sizes = Packing(ring, demand.values + 1, 2, fields, 1, 1, 1, PROVEN_CHUNKS_PER_KEY)
@@ -189,7 +228,7 @@ def _proven_packings(ring: RingParameters, demand: Demand, value_range: int) -> 
         widest, steps, needed = _root_up(squared), 0, 1
         while steps < needed:  # s and Δ depend on each other: the smallest s that is enough for its Δ
             steps = needed
-            limit = n * (max(value_range, demand.max_weight) + steps) + 1
+            limit = summed + n * steps + 1
             field_bits = limit.bit_length() + 1
             message = sum(limit << (field_bits * k) for k in range(fields))
             delta = min((2 * ring.modulus - 1 - 4 * n * widest) // (4 * message + 1), MAX_DELTA)
@@ -238,10 +277,10 @@ def _keys(packing: Packing) -> int:
     return -(-packing.chunks // chunks_per_key)
 
 
-def fit_sharing(packing: Packing, clients: int, committee: Committee, *, proofs: bool) -> Sharing:
+def fit_sharing(packing: Packing, contributions: int, committee: Committee, *, proofs: bool) -> Sharing:
     """Return how keys are shared: over the ring's F_q with proofs, else over the smallest F_p that holds their sum."""
     secrets = packing.keys * packing.ring.degree
-    largest = noise_bound(packing.ring.sigma, clients, secrets, FAILURE_BITS)
+    largest = noise_bound(packing.ring.sigma, contributions, secrets, FAILURE_BITS)
     modulus = packing.ring.modulus if proofs else max(2 * largest, committee.size) + 1
     while not is_prime(modulus):
         modulus += 1
@@ -255,7 +294,7 @@ def packing_bounds(packing: Packing, errors: int) -> tuple[Bound, ...]:
     return (
         Bound(
             "no field overflows",
-            "clients·max(C, max_weight) ≤ 2^(W−1) − 1",
+            "max(clients·C + noise, clients·max_weight) ≤ 2^(W−1) − 1",
             f"{packing.field_limit} ≤ {2 ** (packing.field_bits - 1) - 1}",
         ),
         Bound(
@@ -269,7 +308,8 @@ def packing_bounds(packing: Packing, errors: int) -> tuple[Bound, ...]:
 
 def proven_bounds(proven: Proven, demand: Demand, errors: int) -> tuple[Bound, ...]:
     """Return the inequalities of `fit_proven` with numbers; `errors` is E."""
-    packing, statement, n, c = proven.packing, proven.statement, demand.clients, demand.corrupt
+    packing, statement, noise = proven.packing, proven.statement, demand.noise
+    n, c = demand.contributions, demand.corrupt + noise.corrupt
     q, delta, steps, widest = packing.ring.modulus, packing.delta, steering(statement), _root_up(statement.error_bound)
     room, most = 2 ** (packing.field_bits - 1) - 1, 2 * (delta * message_limit(packing) + n * widest) + delta // 2
     one = 4 * math.sqrt(statement.error_bound) / (delta - 4 * errors)
@@ -277,22 +317,22 @@ def proven_bounds(proven: Proven, demand: Demand, errors: int) -> tuple[Bound, .
     return (
         Bound(
             "no field overflows",
-            "clients·(V + ⌈B_e/Δ⌉) + 1 ≤ 2^(W−1) − 1",
-            f"{n * (proven.value_range + steps) + 1} ≤ {room}",
+            "clients·V + noise + contributions·⌈B_e/Δ⌉ + 1 ≤ 2^(W−1) − 1",
+            f"{demand.clients * proven.value_range + noise.proven_limit + n * steps + 1} ≤ {room}",
         ),
         Bound(
             "no sum of weights overflows",
-            "clients·(max_weight + ⌈B_e/Δ⌉) + 1 ≤ 2^(W−1) − 1",
-            f"{n * (demand.max_weight + steps) + 1} ≤ {room}",
+            "clients·max_weight + contributions·⌈B_e/Δ⌉ + 1 ≤ 2^(W−1) − 1",
+            f"{demand.clients * demand.max_weight + n * steps + 1} ≤ {room}",
         ),
         Bound(
             "the sum does not wrap",
-            "2(Δ·M + clients·⌈B_e⌉) + Δ/2 < q",
-            f"q − 2(Δ·M + clients·⌈B_e⌉) − Δ/2 = 2^{math.log2(q - most):.1f}, log2 q = {math.log2(q):.2f}",
+            "2(Δ·M + contributions·⌈B_e⌉) + Δ/2 < q",
+            f"q − 2(Δ·M + contributions·⌈B_e⌉) − Δ/2 = 2^{math.log2(q - most):.1f}, log2 q = {math.log2(q):.2f}",
         ),
         Bound("honest errors stay below Δ/4", "Δ > 4E", f"{delta} > {4 * errors}"),
         Bound(
-            f"{c} corrupt clients cannot spoil the sum",
+            f"{c} corrupt {'clients and members' if noise.members else 'clients'} cannot spoil the sum",
             "4c·B_e/(Δ − 4E) ≤ √(n/64)",
             f"{c * one:.1f} ≤ {most_steered:.1f}, which {int(most_steered / one)} could not exceed",
         ),

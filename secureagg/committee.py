@@ -1,7 +1,8 @@
 """A committee member: publishes prekeys, checks the shares it was dealt, and answers once per round with their sum.
 
-A member never sees a ciphertext. What it releases is the sum of its shares over a set of at least `quorum` clients,
-under which at least t members must answer alike before anybody learns the sum of the one-time keys.
+A member never sees a client's ciphertext. What it releases is the sum of its shares over a set of at least `quorum`
+clients, under which at least t members must answer alike before anybody learns the sum of the one-time keys. Where the
+plan has the committee add noise, a member contributes its own, and answers only for a sum that holds it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from secureagg.checks import as_whole
+from secureagg.contribution import write_contribution
 from secureagg.errors import EncodingError, ParameterError, QuorumError
+from secureagg.grid import GridNoise
 from secureagg.he.deal import BoxContext, unseal
 from secureagg.he.sharing import pack_elements, verify_shares
 from secureagg.identity import Identity
@@ -69,6 +72,24 @@ class CommitteeMember:
         """
         self._journal.retire(up_to_round)
 
+    def add_noise(self, session: Session) -> bytes:
+        """Return this member's contribution of noise, to be admitted like a client's (noise_by="committee").
+
+        The noise is drawn anew at each call; only one contribution of a member is admitted. Raises: ParameterError if
+        this member is not on the roster, or the plan does not ask its committee for noise.
+        """
+        plan, member_id = session.plan, session.member_id(self.public)
+        if not plan.noise_members:
+            raise ParameterError('this plan asks its committee for no noise; noise_by="committee" would')
+        contributor = plan.clients + member_id
+        buffer = bytearray(plan.contribution_bytes(contributor))
+
+        def write(offset: int, data: bytes | bytearray) -> None:
+            buffer[offset : offset + len(data)] = data
+
+        write_contribution(session, contributor, self._identity, GridNoise(plan), write)
+        return bytes(buffer)
+
     def check(self, session: Session, request: bytes | BinaryIO | Request) -> bytes:
         """Return signed complaints about clients whose shares do not open or do not lie on one polynomial.
 
@@ -86,14 +107,11 @@ class CommitteeMember:
         """Return the signed sum of this member's shares over the request's clients, or its complaints instead.
 
         The identical request again returns the identical bytes. Raises: ParameterError if another set of clients was
-        answered under this roster and round number; QuorumError if the set is below the plan's quorum; EncodingError
-        if the request is malformed, of another session, or holds a contribution its client did not sign.
+        answered under this roster and round number; QuorumError if the set is below the plan's quorum, clients alone
+        counted, or holds no noise of this member where the committee adds it; EncodingError if the request is
+        malformed, of another session, or holds a contribution its client did not sign.
         """
         member_id, header, source = self._open(session, request, REVEAL)
-        if header.count < session.plan.quorum:
-            raise QuorumError(
-                f"{header.count} clients requested, the quorum is {session.plan.quorum}; nothing revealed"
-            )
         roster, round_number = session.roster.digest(), session.round_number
         # In this order: an answer is journalled before its prekey goes, so whoever finds no prekey finds the answer.
         prekey = self._journal.stored_prekey(round_number)
@@ -102,7 +120,7 @@ class CommitteeMember:
             entries = request_entries(source, session, header, member_id)
             digest = request_digest(session.sid, (dealing for dealing, _ in entries))
         else:
-            digest, complaints, sums = self._examine(session, member_id, prekey, header, source)
+            digest, complaints, sums = self._examine(session, member_id, prekey, header, source, revealing=True)
             answer = RevealAnswer(member_id, digest, b"" if complaints else sums, complaints)
             signature = self._identity.sign(Label.REVEAL, answer.message(session.sid))
             signed = RevealAnswer(member_id, digest, answer.sums, complaints, signature).to_bytes(session.sid)
@@ -131,9 +149,19 @@ class CommitteeMember:
         return member_id, header, source
 
     def _examine(
-        self, session: Session, member_id: int, secret: bytes | None, header: RequestHeader, source: BinaryIO
+        self,
+        session: Session,
+        member_id: int,
+        secret: bytes | None,
+        header: RequestHeader,
+        source: BinaryIO,
+        *,
+        revealing: bool = False,
     ) -> tuple[bytes, tuple[int, ...], bytes]:
-        """Return (digest of the set, complaints, packed sum of the accepted shares)."""
+        """Return (digest of the set, complaints, packed sum of the accepted shares).
+
+        revealing: refuse a set of too few clients, or without this member's noise where it must be in it.
+        """
         if secret is None:
             raise ParameterError(
                 f"this member holds no prekey for round {session.round_number}: it was never published, or the round "
@@ -145,10 +173,15 @@ class CommitteeMember:
         sharing = session.plan.sharing
         sums = np.zeros(sharing.secrets, dtype=np.int64)
         complaints: list[int] = []
+        clients, own = 0, session.plan.clients + member_id
+        missing = session.plan.noise_members > 0
 
         def accept() -> Iterator[Dealing]:
+            nonlocal clients, missing
             for dealing, box in request_entries(source, session, header, member_id):
                 dealing.verify(session)
+                clients += dealing.client_id < session.plan.clients
+                missing = missing and dealing.client_id != own
                 shares = self._shares(session, prekey, member_id, dealing, box)
                 if shares is None:
                     complaints.append(dealing.client_id)
@@ -157,6 +190,10 @@ class CommitteeMember:
                 yield dealing
 
         digest = request_digest(session.sid, accept())
+        if revealing and clients < session.plan.quorum:
+            raise QuorumError(f"{clients} clients requested, the quorum is {session.plan.quorum}; nothing revealed")
+        if revealing and missing:
+            raise QuorumError("this member's own noise is not in the sum that it is asked to open; nothing revealed")
         return digest, tuple(complaints), pack_elements(sharing, sums)
 
     def _shares(

@@ -1,7 +1,7 @@
 """From grid values to a contribution: encrypt, deal, prove, sign. Secret side.
 
-The values are taken as they are: `client.contribute` sees to it that they are what they should be, and with proofs
-the aggregator sees whether they are.
+The values are taken as they are: `client.contribute` sees to it that they are what they should be, for a member's noise
+`committee` does, and with proofs the aggregator sees whether they are.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from secureagg.ring import workers
 from secureagg.roster import Label
 from secureagg.session import Session
 from secureagg.verification import instance
+from secureagg.zk.statement import Statement
 from secureagg.zk.validity import Prover, Witness
 
 __all__ = ["Grid", "write_contribution"]
 
 
 class Grid(Protocol):
-    """What is encrypted, coordinate by coordinate, and what is proven of it; `grid.GridUpdate` is the honest one."""
+    """What is encrypted, coordinate by coordinate, and what is proven of it: `grid.GridUpdate`, `grid.GridNoise`."""
 
     @property
     def weight(self) -> int:
@@ -48,6 +49,7 @@ class Grid(Protocol):
 
 def write_contribution(
     session: Session,
+    contributor: int,
     identity: Identity,
     grid: Grid,
     write: Callable[[int, bytes | bytearray], None],
@@ -57,19 +59,20 @@ def write_contribution(
 ) -> None:
     """Write a signed contribution: `write(offset, data)` is called with its parts, from several threads in turn.
 
-    deal: makes the shares of the one-time key.
+    contributor: the id it is sent under; identity: of that client or member. deal: makes the shares of the one-time
+    key.
     """
-    plan, client_id = session.plan, session.client_id(identity.public)
+    plan, statement = session.plan, session.plan.statement_of(contributor)
     secrets, frames = _encrypt_within(session, grid, write, observe)
     ephemeral = X25519PrivateKey.generate()
     dealer = deal(plan.sharing, secrets.key.coefficients)
-    boxes = [_box(session, dealer, ephemeral, client_id, member_id) for member_id in range(plan.committee.size)]
+    boxes = [_box(session, dealer, ephemeral, contributor, member_id) for member_id in range(plan.committee.size)]
     digests = tuple(hashlib.sha256(box).digest() for box in boxes)
-    header, proof = Header(client_id, b"", ephemeral.public_key().public_bytes_raw(), frames, digests, b""), b""
-    if plan.statement is None:
+    header, proof = Header(contributor, b"", ephemeral.public_key().public_bytes_raw(), frames, digests, b""), b""
+    if statement is None:
         header = replace(header, check=dealer.check(header.dealing().challenge(session.sid)))
     else:
-        header, proof = _prove(session, header, dealer, secrets, grid)
+        header, proof = _prove(session, statement, header, dealer, secrets, grid)
         if observe is not None:
             observe(Event("prove", 1, 1))
     signature = identity.sign(Label.CONTRIBUTION, header.dealing().message(session.sid))
@@ -77,9 +80,9 @@ def write_contribution(
     write(0, replace(header, signature=signature).to_bytes(session.sid))
 
 
-def _box(session: Session, dealer: Dealer, ephemeral: X25519PrivateKey, client_id: int, member_id: int) -> bytes:
+def _box(session: Session, dealer: Dealer, ephemeral: X25519PrivateKey, contributor: int, member_id: int) -> bytes:
     public = session.roster.committee[member_id].encoded
-    context = BoxContext(session.sid, client_id, member_id, public, session.prekeys[member_id].key)
+    context = BoxContext(session.sid, contributor, member_id, public, session.prekeys[member_id].key)
     return seal(context, ephemeral, dealer.shares(member_id))
 
 
@@ -144,14 +147,14 @@ def _encrypt(
     return tuple(digests)
 
 
-def _prove(session: Session, header: Header, dealer: Dealer, secrets: _Secrets, grid: Grid) -> tuple[Header, bytes]:
+def _prove(
+    session: Session, statement: Statement, header: Header, dealer: Dealer, secrets: _Secrets, grid: Grid
+) -> tuple[Header, bytes]:
     """Return the header with its commitment, share check and proof's digest, and the proof.
 
     The commitment comes first, then the share check's challenge, then its answer, then the rest of the proof: whoever
     knew the challenge could commit to another key than it dealt.
     """
-    statement = session.plan.statement
-    assert statement is not None
     polynomials, masks = dealer.polynomials.view(np.uint64), dealer.masks.view(np.uint64)
     prover = Prover(statement, Witness(grid.values, secrets.errors, polynomials, masks, grid.weight))
     while True:

@@ -1,7 +1,9 @@
-"""An update on the grid: clipped, weighted and rounded, coordinate by coordinate, the weight after the last value.
+"""What is encrypted, coordinate by coordinate, the weight after the last value: a client's update on the grid, clipped,
+weighted, rounded and with its noise, or a committee member's noise alone.
 
-With proofs all of it is rounded first, again and again until its norm is within the bound that is proven (conditional
-rounding, Kairouz, Liu and Steinke, ICML 2021); without, each part is rounded when it is encrypted.
+Where a bound is proven of it, or privacy rests on one, all of it is rounded first, with its noise, again and again
+until it is within the bound (conditional rounding, Kairouz, Liu and Steinke, ICML 2021); otherwise each part is made
+when it is encrypted.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from secureagg.plan import RoundPlan
 from secureagg.ring import workers
 from secureagg.ring.xof import SecretSpan, SecretStream
 
-__all__ = ["GridUpdate"]
+__all__ = ["GridNoise", "GridUpdate"]
 
 _BLOCK = 1 << 16
 
@@ -25,9 +27,10 @@ class GridUpdate:
     """One client's update on the plan's grid. Secret: `repr` shows nothing.
 
     vector: checked tensors of `layout`, which has the coordinates of the plan's; clip: the factor of the L2 clipping;
-    rounding_rng seeds the rounding, which otherwise takes its words from the operating system.
+    rounding_rng seeds the rounding, which otherwise takes its words from the operating system, as noise always does.
 
-    Guarantees: a coordinate is rounded the same however it is asked for. With proofs Σv² ≤ B².
+    Guarantees: a coordinate without noise is rounded the same however it is asked for. If `plan.conditional`,
+    Σv² ≤ `plan.norm_bound` and |v| ≤ `plan.coordinate_bound`.
     """
 
     def __init__(
@@ -47,8 +50,8 @@ class GridUpdate:
         self._rounded: NDArray[np.int64] | None = None
         self._clamped = 0
         self._lock = threading.Lock()
-        if plan.statement is not None:
-            self._rounded = self._within(plan.statement.norm_bound)
+        if plan.conditional:
+            self._rounded = self._within()
 
     @property
     def clamped(self) -> int:
@@ -81,30 +84,78 @@ class GridUpdate:
         span.fill(first // 2, words)
         share = self.weight / self._plan.max_weight
         gathered = self._layout.gather(self._vector, first, end)
-        return self._plan.quantiser.quantise(gathered, self._clip, share, words.view(np.uint32))
+        values, clamped = self._plan.quantiser.quantise(gathered, self._clip, share, words.view(np.uint32))
+        if (noise := self._plan.noise) is not None and noise.noise_by == "clients":
+            values += noise.draw(values.size)
+        return values, clamped
 
-    def _within(self, norm_bound: int) -> NDArray[np.int64]:
-        """Return all values, rounded until Σv² ≤ B²: at most one time in 2^10 more than once."""
+    def _within(self) -> NDArray[np.int64]:
+        """Return all values, rounded until they are within the bounds: at most one time in 2^10 more than once."""
+        plan = self._plan
         rounded = np.empty(self._layout.size, dtype=np.int64)
-        while self._fill(rounded) > norm_bound:
-            self._span = self._stream.reserve(self._plan.packing.coordinates)
-        return rounded
+        while True:
+            largest, squares = self._fill(rounded)
+            if squares <= plan.norm_bound and largest <= plan.coordinate_bound:
+                return rounded
+            self._span = self._stream.reserve(plan.packing.coordinates)
 
-    def _fill(self, rounded: NDArray[np.int64]) -> int:
-        """Round all values into `rounded`; return Σv², exactly."""
+    def _fill(self, rounded: NDArray[np.int64]) -> tuple[int, int]:
+        """Round all values into `rounded`; return the largest |v| and Σv², exactly."""
         clamped = [0] * -(-rounded.size // _BLOCK)
-        squares = [0] * len(clamped)
 
         def fill(start: int, stop: int) -> None:
             for index in range(start, stop):
                 first, last = index * _BLOCK, min((index + 1) * _BLOCK, rounded.size)
                 rounded[first:last], clamped[index] = self._round(self._span, first, last)
-                # |v| < 2^23, so a block's sum is at most 2^62.
-                squares[index] = int(np.einsum("i,i->", rounded[first:last], rounded[first:last]))
 
         workers.run(fill, len(clamped))
         self._clamped = sum(clamped)
-        return sum(squares)
+        return _extent(rounded)
 
     def __repr__(self) -> str:
         return "GridUpdate(secret)"
+
+
+class GridNoise:
+    """One committee member's noise on the plan's grid, weight 0. Secret: `repr` shows nothing.
+
+    Requires: a plan whose committee adds noise. Guarantees: with proofs within what is proven of it.
+    """
+
+    weight = 0
+
+    def __init__(self, plan: RoundPlan) -> None:
+        assert plan.noise is not None and plan.noise_members
+        self._noise, self._size = plan.noise, plan.layout.size
+        self._values: NDArray[np.int64] | None = None
+        if (statement := plan.statement_of(plan.clients)) is not None:
+            while self._values is None:  # but with probability 2^-59
+                drawn = self._noise.draw(self._size)
+                largest, squares = _extent(drawn)
+                if squares <= statement.norm_bound and largest <= statement.value_limit:
+                    self._values = drawn
+
+    @property
+    def values(self) -> NDArray[np.int64]:
+        """All d values; with proofs only."""
+        assert self._values is not None
+        return self._values
+
+    def between(self, first: int, last: int) -> NDArray[np.int64]:
+        """Return coordinates [first, last), the weight after the last value. Ask for each once."""
+        weighted = first <= self._size < last
+        first, end = min(first, self._size), min(last, self._size)
+        values = self._noise.draw(end - first) if self._values is None else self._values[first:end]
+        return np.append(values, self.weight) if weighted else values
+
+    def __repr__(self) -> str:
+        return "GridNoise(secret)"
+
+
+def _extent(values: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the largest |v| and Σv², exactly."""
+    largest = max(int(values.max()), -int(values.min()))
+    # A block's sum stays below 2^63 while |v| < 2^23.
+    step = _BLOCK if largest < 1 << 23 else max(1, (1 << 62) // (largest * largest))
+    blocks = (values[start : start + step] for start in range(0, values.size, step))
+    return largest, sum(int(np.einsum("i,i->", block, block)) for block in blocks)

@@ -40,6 +40,8 @@ __all__ = [
     "read_exactly",
     "request_digest",
     "request_entries",
+    "require_length",
+    "require_possible_length",
 ]
 
 VERSION = 1
@@ -64,9 +66,10 @@ def digest_of(parts: Iterable[bytes]) -> bytes:
 class Dealing:
     """What a member needs of a contribution to verify its own box alone: all that is signed, ciphertext by digest.
 
-    ciphertext: digest of the frame digests; ephemeral: the contribution's X25519 key; boxes: digest of each
-    member's box; check: the packed share-check polynomials T (he/sharing.py). With proofs: commitment, the root of
-    what the client committed to before it knew the challenge; proof, the proof's digest; both empty without.
+    client_id: the contributor's id, from `plan.clients` on a committee member's with noise; ciphertext: digest of the
+    frame digests; ephemeral: the contribution's X25519 key; boxes: digest of each member's box; check: the packed
+    share-check polynomials T (he/sharing.py). With proofs: commitment, the root of what the client committed to before
+    it knew the challenge; proof, the proof's digest; both empty without.
     """
 
     client_id: int
@@ -92,10 +95,8 @@ class Dealing:
         return digest_of([self.message(sid), self.signature])
 
     def verify(self, session: Session) -> None:
-        """Raise EncodingError unless this client signed it for this session."""
-        if self.client_id >= len(session.roster.clients):
-            raise EncodingError(f"client {self.client_id} is not on the roster of {len(session.roster.clients)}")
-        session.roster.clients[self.client_id].verify(Label.CONTRIBUTION, self.message(session.sid), self.signature)
+        """Raise EncodingError unless its contributor signed it for this session."""
+        session.contributor(self.client_id).verify(Label.CONTRIBUTION, self.message(session.sid), self.signature)
 
     def write(self, writer: Writer) -> None:
         """Append the encoding used in requests."""
@@ -336,7 +337,7 @@ def _same_session(reader: Reader, session: Session) -> None:
 
 def _ascending_ids(reader: Reader, session: Session) -> tuple[int, ...]:
     ids = tuple(reader.integer(4) for _ in range(reader.integer(4)))
-    if any(a >= b for a, b in pairwise(ids)) or (ids and ids[-1] >= len(session.roster.clients)):
+    if any(a >= b for a, b in pairwise(ids)) or (ids and ids[-1] >= session.plan.contributors):
         raise reader.error("client ids are not ascending ids of the roster")
     return ids
 
@@ -348,11 +349,15 @@ def _verify_member(session: Session, label: Label, member_id: int, message: byte
 
 
 class ContributionView:
-    """A contribution's parts by their place; `read(offset, length)` returns its bytes, from memory or a file."""
+    """A contribution's parts by their place; `read(offset, length)` returns its bytes, from memory or a file.
 
-    def __init__(self, plan: RoundPlan, read: Callable[[int, int], bytes | memoryview]) -> None:
+    length: of the whole, which is right for its contributor once `verification.verify_header` has passed.
+    """
+
+    def __init__(self, plan: RoundPlan, read: Callable[[int, int], bytes | memoryview], length: int) -> None:
         self._plan = plan
         self._read = read
+        self.length = length
 
     def header(self) -> bytes | memoryview:
         """Return the bytes before the ciphertext."""
@@ -370,11 +375,23 @@ class ContributionView:
 
     def proof(self) -> bytes | memoryview:
         """Return the proof; empty without proofs."""
-        return self._read(self._plan.bytes_per_client - self._plan.proof_bytes, self._plan.proof_bytes)
+        return self._read(self._plan.proof_start, self.length - self._plan.proof_start)
+
+
+def require_length(length: int, expected: int) -> None:
+    """Raise EncodingError unless a contribution has the bytes of its contributor's."""
+    if length != expected:
+        raise EncodingError(f"contribution: {length} bytes, {expected} expected")
+
+
+def require_possible_length(length: int, plan: RoundPlan) -> None:
+    """Raise EncodingError unless a contribution of this plan can have so many bytes."""
+    if length != plan.contribution_bytes(plan.contributors - 1):
+        require_length(length, plan.bytes_per_client)
 
 
 class Request:
-    """What the aggregator asks of members about a set of clients; written entry by entry, never held whole.
+    """What the aggregator asks of members about a set of contributions; written entry by entry, never held whole.
 
     `for_member` and `write` give one member's copy; `bytes(request)` gives one that any member can read, with the
     boxes of all.

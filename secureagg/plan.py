@@ -18,6 +18,7 @@ from secureagg.bounds import (
     SMOOTHING_BITS,
     Bound,
     Demand,
+    Noise,
     Proven,
     error_bound,
     fit,
@@ -28,7 +29,17 @@ from secureagg.bounds import (
     steering,
 )
 from secureagg.checks import printable, require_between, require_flag, require_whole
-from secureagg.dp.quantise import MAX_VALUE_BITS, MIN_VALUE_BITS, Quantiser
+from secureagg.dp.mechanisms import REDRAW_BITS, Exposure, Mechanism, NoiseBy, Skellam, mechanism_from_json
+from secureagg.dp.noisy_sums import SkellamSum, honest_contributors
+from secureagg.dp.quantise import (
+    MAX_VALUE_BITS,
+    MIN_VALUE_BITS,
+    ROUNDING_FAILURE_BITS,
+    Quantiser,
+    norm_squared_bound,
+)
+from secureagg.dp.rotation import rotated_bound
+from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.electorate import Committee
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.he.packing import Packing
@@ -59,9 +70,13 @@ class RoundPlan:
     quorum: fewest clients whose sum may be opened; ≥ 2 honest + assumed_corrupt_clients
     l2_clip: L2 bound of an update, in the update's own units; larger ones are scaled down by the client
     value_bits: b; a value becomes a grid integer |v| ≤ C = 2^(b−1) − 1
-    value_bound: x_max, largest |coordinate| the grid holds, by default l2_clip; smaller buys resolution, and
-        coordinates beyond it are clamped, which the client is told
+    value_bound: x_max, largest |coordinate| the grid holds, by default l2_clip, or with `rotate` what a rotated update
+        stays within; smaller buys resolution, and coordinates beyond it are clamped, which the client is told
     max_weight: weights are whole numbers in [1, max_weight]; 1 means uniform
+    noise: differential privacy of the sum (`dp.mechanisms`); weights are uniform then. The plan keeps the mechanism
+        with its noise calibrated, which every party holds against ε when it builds the plan
+    rotate: updates are rotated at random before they are rounded, so that a grid of few bits holds them; needs the
+        whole update in memory, 8 bytes a value
     proofs: every contribution carries a proof that it is well-formed and within the L2 clip; the committee then works
         in robust mode
     parameters: a named ring parameter set, or "auto" for the one with the fewest bytes
@@ -79,8 +94,9 @@ class RoundPlan:
     assumed_corrupt_clients: int = 0
     max_weight: int = 1
     value_bound: float | None = None
-    noise: None = None
+    noise: Mechanism | None = None
     proofs: bool = False
+    rotate: bool = False
     parameters: str = field(default="auto", compare=False)  # two plans with the same packing are the same plan
     allow_insecure: bool = False
     packing: Packing = field(init=False, repr=False)
@@ -94,8 +110,11 @@ class RoundPlan:
         require_whole("max_weight", self.max_weight, 1, 2**31 - 1)
         require_whole("the layout's size d", self.layout.size, 1, MAX_VALUES)
         require_flag("proofs", self.proofs)
+        require_flag("rotate", self.rotate)
         require_flag("allow_insecure", self.allow_insecure)
         require_between("l2_clip", self.l2_clip, MIN_BOUND, MAX_BOUND)
+        if self.rotate and self.value_bound is None:
+            object.__setattr__(self, "value_bound", self.l2_clip * rotated_bound(self.layout.size))
         if self.value_bound is not None:
             require_between("value_bound", self.value_bound, MIN_BOUND, MAX_BOUND)
             if self.value_bound > self.l2_clip:
@@ -103,8 +122,6 @@ class RoundPlan:
                     f"value_bound {self.value_bound} > l2_clip {self.l2_clip}: no coordinate of a clipped update is "
                     "that large, so it would only waste resolution; lower it or leave it out"
                 )
-        if self.noise is not None:
-            raise ParameterError("noise is not available in this version; leave noise=None")
         if self.quorum < self.assumed_corrupt_clients + 2:
             raise ParameterError(
                 f"quorum ≥ 2 honest + corrupt clients fails: {self.quorum} < 2 + {self.assumed_corrupt_clients}; "
@@ -112,6 +129,8 @@ class RoundPlan:
             )
         if self.proofs:
             object.__setattr__(self, "committee", replace(self.committee, mode="robust"))
+        if self.noise is not None:
+            object.__setattr__(self, "noise", self._calibrated(self.noise))
         proven = self._choose_proven() if self.proofs else None
         object.__setattr__(self, "proven", proven)
         object.__setattr__(self, "packing", self._choose() if proven is None else proven.packing)
@@ -132,9 +151,102 @@ class RoundPlan:
         return self.layout.size + 1
 
     @property
+    def noise_members(self) -> int:
+        """Committee members that contribute noise: all, or none."""
+        return self.committee.size if self.noise is not None and self.noise.noise_by == "committee" else 0
+
+    @property
+    def contributors(self) -> int:
+        """Ids of contributions are below this: the clients', and from `clients` on those of members with noise."""
+        return self.clients + self.noise_members
+
+    @property
     def statement(self) -> Statement | None:
-        """What each contribution proves, in numbers; None without proofs."""
+        """What each client's contribution proves, in numbers; None without proofs."""
         return None if self.proven is None else self.proven.statement
+
+    def statement_of(self, contributor: int) -> Statement | None:
+        """Return what this contribution proves: an update's statement, or from id `clients` on that of noise alone."""
+        if self.proven is None:
+            return None
+        return self.proven.statement if contributor < self.clients else self.proven.noise
+
+    @cached_property
+    def rounded_norm_bound(self) -> int:
+        """B² ≥ Σv² of an update on the grid, before any noise, but for rounding that is drawn anew."""
+        failure_bits = ROUNDING_FAILURE_BITS if self.noise is None else REDRAW_BITS
+        return norm_squared_bound(self.quantiser.scale * self.l2_clip, self.layout.size, failure_bits)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a client rounds, and draws its noise, until what it encrypts is within `norm_bound`."""
+        return self.proofs or isinstance(self.noise, Skellam)
+
+    @cached_property
+    def norm_bound(self) -> int:
+        """Σv² of what an honest client encrypts is at most this if `conditional`: B², and its own noise."""
+        if self.noise is None or self.noise.noise_by != "clients":
+            return self.rounded_norm_bound
+        noise = self.noise.norm_bound(self.layout.size)
+        return (math.isqrt(self.rounded_norm_bound) + 1 + math.isqrt(noise) + 1) ** 2
+
+    @cached_property
+    def coordinate_bound(self) -> int:
+        """|v_j| of what an honest client encrypts is at most this: C, and its own noise."""
+        if self.noise is None or self.noise.noise_by != "clients":
+            return self.value_limit
+        return self.value_limit + self.noise.coordinate_bound(self.layout.size)
+
+    @cached_property
+    def _exposure(self) -> Exposure:
+        assert self.noise is not None
+        # Of a client rounding, and its noise or that of the members in norm and coordinates, may be drawn anew.
+        redrawn = (1 + 2 * max(self.clients, self.committee.size)) * 2.0**-REDRAW_BITS if self.conditional else 0.0
+        return Exposure(
+            l2_clip_grid=self.quantiser.scale * self.l2_clip,
+            norm_bound=self.rounded_norm_bound,
+            dimension=self.layout.size,
+            honest=self._honest(self.noise.noise_by),
+            redrawn=redrawn,
+        )
+
+    def _honest(self, noise_by: NoiseBy | None) -> int:
+        """Return how many parties' noise is in every sum that is opened, and unknown to whoever colludes."""
+        if noise_by == "clients":
+            return honest_contributors(self.quorum, self.assumed_corrupt_clients)
+        if noise_by == "committee":
+            return honest_contributors(self.committee.members_needed, self.committee.colluding)
+        return 1
+
+    def _calibrated(self, noise: Mechanism) -> Mechanism:
+        if not isinstance(noise, Mechanism):
+            raise ParameterError("noise is a DistributedGaussian, a Skellam, a CentralGaussian or None")
+        if self.max_weight != 1:
+            raise ParameterError(
+                f"max_weight = {self.max_weight} with noise: the sum of the weights would be released exactly, and no "
+                "(ε, δ) covers that; use max_weight=1, which weighs clients alike"
+            )
+        noise_by = noise.noise_by
+        if noise_by is None:
+            noise_by = "committee" if self.proofs and self.committee.size > 1 else "clients"
+            if noise_by not in noise.adders():
+                noise_by = "aggregator"
+        if noise_by == "committee" and self.committee.size == 1:
+            raise ParameterError(
+                'noise_by="committee" with a committee of one: it would know all of the noise; use noise_by="clients" '
+                "or more members"
+            )
+        object.__setattr__(self, "noise", replace(noise, noise_by=noise_by))
+        return noise.calibrated(self._exposure, noise_by)
+
+    def privacy_event(self, rounds: int = 1) -> RoundedGaussianSum | SkellamSum:
+        """Return what this many rounds of the plan release about a client, for a ledger.
+
+        Raises: ParameterError for a plan without noise: its sums are exact, and no ledger has room for them.
+        """
+        if self.noise is None:
+            raise ParameterError("this plan releases exact sums, which no (ε, δ) covers; give it noise")
+        return self.noise.event(self._exposure, rounds)
 
     @property
     def range_argument(self) -> bool:
@@ -144,21 +256,31 @@ class RoundPlan:
     @cached_property
     def error_bound(self) -> int:
         """E: |Σe| ≤ E in every coefficient while clients are honest, but with probability ≤ 2^-40."""
-        return error_bound(self.packing.ring, self.clients, self.packing.coefficients)
+        return error_bound(self.packing.ring, self.contributors, self.packing.coefficients)
 
     @cached_property
     def sharing(self) -> Sharing:
         """The Shamir field: p > 2·max|Σs| (but with probability ≤ 2^-40) and p > k; p = q with proofs."""
-        return fit_sharing(self.packing, self.clients, self.committee, proofs=self.proofs)
+        return fit_sharing(self.packing, self.contributors, self.committee, proofs=self.proofs)
 
     def coordinate_limit(self, count: int) -> int:
-        """Return the largest |Σv_j| that `count` clients can sum to: count·C, or with proofs count·(V + ⌈B_e/Δ⌉) + 1.
+        """Return the largest |Σv_j| that `count` clients can sum to, with the noise: count·C + T, or with proofs
+        count·V + T + contributions·⌈B_e/Δ⌉ + 1.
 
         V is what is proven of a coordinate, and ⌈B_e/Δ⌉ is how far a client's proven errors can steer the decoding.
         """
         if self.proven is None:
-            return count * self.value_limit
-        return count * (self.proven.value_range + steering(self.proven.statement)) + 1
+            return count * self.value_limit + self._noise_limit
+        steered = (count + self.noise_members) * steering(self.proven.statement) + 1
+        return count * self.proven.value_range + self._demand.noise.proven_limit + steered
+
+    @property
+    def _noise_limit(self) -> int:
+        """T, what the noise inside the encrypted sum exceeds in one coordinate with probability ≤ 2^-40."""
+        if self.noise is None or self.noise.noise_by == "aggregator":
+            return 0
+        parties = self.clients if self.noise.noise_by == "clients" else self.committee.size
+        return self.noise.sum_bound(parties, self.layout.size)
 
     def weight_limits(self, count: int) -> tuple[int, int]:
         """Return the least and the largest Σw that can be decoded of `count` clients.
@@ -166,14 +288,30 @@ class RoundPlan:
         With proofs and max_weight = 1 errors may steer what is decoded; Σw is `count` then, whatever that is. With a
         larger max_weight the weight stands where they cannot (`fit_proven`).
         """
-        steered = 0 if self.proven is None or self.max_weight > 1 else count * steering(self.proven.statement) + 1
+        steered = 0
+        if self.proven is not None and self.max_weight == 1:
+            steered = (count + self.noise_members) * steering(self.proven.statement) + 1
         return max(1, count - steered), count * self.max_weight + steered
 
     @cached_property
     def bytes_per_client(self) -> int:
         """Exact bytes of one contribution: header, ciphertext, one box a member, proof (docs/wire-format.md)."""
-        boxes = self.committee.size * self.box_bytes
-        return self.header_bytes + self.packing.ciphertext_bytes + boxes + self.proof_bytes
+        return self.contribution_bytes(0)
+
+    def contribution_bytes(self, contributor: int) -> int:
+        """Return the exact bytes of this contribution; those of members with noise have a proof of another length."""
+        statement = self.statement_of(contributor)
+        return self.proof_start + (0 if statement is None else statement.proof_bytes)
+
+    @cached_property
+    def longest_contribution(self) -> int:
+        """Bytes of the longest contribution."""
+        return max(self.contribution_bytes(0), self.contribution_bytes(self.contributors - 1))
+
+    @cached_property
+    def proof_start(self) -> int:
+        """Bytes before the proof, which ends a contribution."""
+        return self.header_bytes + self.packing.ciphertext_bytes + self.committee.size * self.box_bytes
 
     @cached_property
     def header_bytes(self) -> int:
@@ -191,18 +329,31 @@ class RoundPlan:
 
     @cached_property
     def proof_bytes(self) -> int:
-        """Bytes of the proof, which ends a contribution; 0 without proofs."""
+        """Bytes of a client's proof; 0 without proofs."""
         return 0 if self.proven is None else self.proven.statement.proof_bytes
 
-    @property
+    @cached_property
     def _demand(self) -> Demand:
+        members = self.noise_members
+        own_noise = 0 if members else self._noise_limit
+        noise = Noise()
+        if self.noise is not None and members:
+            noise = Noise(
+                members=members,
+                corrupt=self.committee.colluding,
+                sum_limit=self._noise_limit,
+                value_limit=self.noise.coordinate_bound(self.layout.size),
+                norm_bound=self.noise.norm_bound(self.layout.size),
+            )
         return Demand(
             clients=self.clients,
             corrupt=self.assumed_corrupt_clients,
             values=self.layout.size,
-            value_limit=self.value_limit,
+            value_limit=self.coordinate_bound,
+            sum_limit=self.clients * self.value_limit + own_noise,
             max_weight=self.max_weight,
-            clip_grid=self.quantiser.scale * self.l2_clip,
+            norm_bound=self.norm_bound,
+            noise=noise,
         )
 
     def _choose(self) -> Packing:
@@ -217,7 +368,7 @@ class RoundPlan:
             except ParameterError as error:
                 refusals.append(str(error))
                 continue
-            shares = fit_sharing(packing, self.clients, self.committee, proofs=False).share_bytes
+            shares = fit_sharing(packing, self.contributors, self.committee, proofs=False).share_bytes
             found.append((packing.ciphertext_bytes + self.committee.size * shares, order, packing))
         if not found:
             raise ParameterError("no parameter set fits: " + "; ".join(refusals))
@@ -297,8 +448,9 @@ class RoundPlan:
             },
             "assumed_corrupt_clients": self.assumed_corrupt_clients,
             "max_weight": self.max_weight,
-            "noise": None,
+            "noise": None if self.noise is None else self.noise.to_json(),
             "proofs": self.proofs,
+            "rotate": self.rotate,
             "parameters": self.packing.ring.name,
             "allow_insecure": self.allow_insecure,
         }
@@ -326,6 +478,7 @@ class RoundPlan:
                 "committee": Committee(**fields["committee"]),
                 "l2_clip": float.fromhex(fields["l2_clip"]),
                 "value_bound": None if bound is None else float.fromhex(bound),
+                "noise": None if fields["noise"] is None else mechanism_from_json(fields["noise"]),
             }
             plan = cls(**fields)
         except EncodingError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from secureagg.bounds import FAILURE_BITS, Proven
+from secureagg.dp.accounting import accountant, epsilon
 
 if TYPE_CHECKING:
     from secureagg.plan import RoundPlan
@@ -35,6 +36,7 @@ def report(plan: RoundPlan) -> str:
         f"(values beyond ±{plan.quantiser.bound:g} are clamped, updates beyond L2 norm {plan.l2_clip:g} scaled)",
         f"parameters: {ring.name} ({chosen}): N = {ring.degree}, log2 q = {math.log2(ring.modulus):.1f}, "
         f"σ = {ring.sigma}",
+        *(["rotation: random, of the session's own; undone after decoding"] if plan.rotate else []),
         f"packing: {packing.fields} fields of {packing.field_bits} bits a coefficient, Δ = {packing.delta}, "
         f"{packing.chunks} chunks, {packing.keys} one-time key{'s' if packing.keys > 1 else ''}",
         f"bytes per client: {size:,} ({size / plan.layout.size:.2f} a value; plain {plain:,}), of which "
@@ -51,11 +53,56 @@ def report(plan: RoundPlan) -> str:
             if plan.proven is None
             else _proof_lines(plan, plan.proven)
         ),
-        "privacy: the sum is exact; nothing is differentially private",
+        *_privacy_lines(plan),
         "bounds, each checked:",
     ]
     lines += [f"  {bound.meaning}: {bound.inequality}: {bound.numbers}" for bound in plan.bounds]
     return "\n".join(lines)
+
+
+def _privacy_lines(plan: RoundPlan) -> list[str]:
+    """Return what the noise guarantees, against whom, who adds how much of it, and what it costs."""
+    noise = plan.noise
+    if noise is None:
+        return ["privacy: the sum is exact; nothing is differentially private"]
+    one, all_rounds = plan.privacy_event(), plan.privacy_event(noise.rounds)
+    scale = plan.quantiser.scale
+    honest, parties, who, unseen = {
+        "clients": (
+            one.honest,
+            plan.clients,
+            "clients",
+            f"the quorum of {plan.quorum} less {plan.assumed_corrupt_clients} assumed corrupt",
+        ),
+        "committee": (
+            one.honest,
+            plan.committee.size,
+            "committee members",
+            f"the {plan.committee.members_needed} that answer less {plan.committee.colluding} that collude",
+        ),
+        "aggregator": (1, 1, "aggregator", "it is trusted with the exact sum"),
+    }[noise.noise_by or "clients"]
+    return [
+        f"privacy: ε = {epsilon(one, noise.delta):.4g} a round, {epsilon(all_rounds, noise.delta):.4g} over "
+        f"{noise.rounds} (target {noise.epsilon:g}) at δ = {noise.delta:g}, {one.relation} of one client's vector, by "
+        f"{accountant(all_rounds)}; who takes part is public, and nothing is claimed for sampling clients",
+        f"noise: {noise.name} of {noise.std:.4g} grid steps by each of the {who}; counted of {honest} ({unseen}): "
+        f"{math.sqrt(honest) * noise.std / (scale * plan.l2_clip):.4g} times l2_clip on the sum; with all {parties} "
+        f"{math.sqrt(parties) * noise.std / (scale * plan.l2_clip):.4g}",
+        *_member_lines(plan),
+    ]
+
+
+def _member_lines(plan: RoundPlan) -> list[str]:
+    """Return what a corrupt committee member's noise can be, where it is proven."""
+    if plan.proven is None or (statement := plan.proven.noise) is None:
+        return []
+    scale = plan.quantiser.scale
+    return [
+        f"a corrupt member's noise may be anything within L2 norm {math.sqrt(statement.norm_bound) / scale:.4g} and "
+        f"{statement.value_limit / scale:.4g} in a coordinate, as its proof shows; a noise contribution is "
+        f"{plan.contribution_bytes(plan.clients):,} bytes"
+    ]
 
 
 def _proof_lines(plan: RoundPlan, proven: Proven) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
+from secureagg.dp.ledger import Ledger
 from secureagg.errors import FaultyClientError
 from secureagg.identity import Identity
 from secureagg.layout import Weights
@@ -37,13 +38,17 @@ def run_round(
     members: Sequence[CommitteeMember],
     *,
     spool: str | os.PathLike[str] | None = None,
+    ledger: Ledger | None = None,
     rounding_rng: np.random.Generator | None = None,
 ) -> Result:
-    """Return the result of one round. Clients and members that are not given are absent.
+    """Return the result of one round. Clients and members that are not given are absent. ledger: the aggregator's.
 
     Raises: QuorumError if too few clients or members take part; otherwise as the calls below.
     """
-    aggregator = Aggregator(session, spool=spool)
+    aggregator = Aggregator(session, spool=spool, ledger=ledger)
+    if session.plan.noise_members:
+        for member in members:
+            aggregator.admit(member.add_noise(session))
     refused: dict[int, str] = {}
     for each in participants:
         payload = contribute(session, each.identity, each.update, each.weight, rounding_rng=rounding_rng)

@@ -15,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from secureagg.checks import as_whole
-from secureagg.errors import EncodingError, FaultyMemberError, ParameterError
+from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError
 from secureagg.layout import Layout, Weights
 from secureagg.plan import RoundPlan
 from secureagg.roster import SIGNATURE_BYTES, Identities, Label, PublicIdentity, Roster
@@ -136,6 +136,24 @@ class Session:
         except ParameterError as error:
             raise reader.error(str(error)) from error
         return session
+
+    def contributor(self, contributor_id: int) -> PublicIdentity:
+        """Return who contributes under this id: a client, or from id `plan.clients` on a member that adds noise.
+
+        Raises: EncodingError if nobody does.
+        """
+        if contributor_id < self.plan.clients:
+            return self.roster.clients[contributor_id]
+        if contributor_id < self.plan.contributors:
+            return self.roster.committee[contributor_id - self.plan.clients]
+        noisy = f", whose committee adds {self.plan.noise_members} more" if self.plan.noise_members else ""
+        raise EncodingError(f"client {contributor_id} is not on the roster of {self.plan.clients}{noisy}")
+
+    def fault(self, contributor_id: int, reason: str) -> FaultyClientError | FaultyMemberError:
+        """Return the error that blames whoever contributes under this id."""
+        if contributor_id < self.plan.clients:
+            return FaultyClientError(contributor_id, reason)
+        return FaultyMemberError(contributor_id - self.plan.clients, reason)
 
     def client_id(self, public: bytes) -> int:
         """Return the id of the client with this public identity. Raises: ParameterError if it is not on the roster."""

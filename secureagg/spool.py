@@ -16,9 +16,9 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from secureagg.errors import EncodingError, ParameterError
+from secureagg.errors import ParameterError
 from secureagg.ids import ClientIds
-from secureagg.messages import ContributionView
+from secureagg.messages import ContributionView, require_length, require_possible_length
 from secureagg.plan import RoundPlan
 from secureagg.session import Session
 
@@ -69,7 +69,7 @@ class TemporarySpool:
         self.keeps_ciphertexts = session.plan.committee.mode == "robust"
         self.fixed = False
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        self._starts = np.full(session.plan.clients, -1, dtype=np.int64)
+        self._starts = np.full(session.plan.contributors, -1, dtype=np.int64)
         self._end = 0
 
     def fix(self) -> None:
@@ -80,15 +80,15 @@ class TemporarySpool:
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
         """Read bytes in place; copy a file to a temporary one of its own."""
         if isinstance(payload, bytes):
-            _require_length(len(payload), self._plan)
-            yield self._staged(_reader(memoryview(payload)))
+            require_possible_length(len(payload), self._plan)
+            yield self._staged(_reader(memoryview(payload)), len(payload))
             return
         with tempfile.TemporaryFile() as copy:
-            _copy(payload, copy, self._plan)
+            length = _copy(payload, copy, self._plan)
             copy.flush()
-            yield self._staged(_file_reader(copy.fileno()))
+            yield self._staged(_file_reader(copy.fileno()), length)
 
-    def _staged(self, read: Callable[[int, int], bytes | memoryview]) -> Staged:
+    def _staged(self, read: Callable[[int, int], bytes | memoryview], length: int) -> Staged:
         def keep(client_id: int) -> None:
             end = self._end
             for offset, length in self._parts():
@@ -96,7 +96,7 @@ class TemporarySpool:
                     end = _write(self._file.fileno(), read(offset + start, min(_COPY_BYTES, length - start)), end)
             self._starts[client_id], self._end = self._end, end
 
-        return Staged(ContributionView(self._plan, read), keep)
+        return Staged(ContributionView(self._plan, read, length), keep)
 
     def _parts(self) -> list[tuple[int, int]]:
         """Return the (offset, length) of what is kept of a contribution, in the order of the file."""
@@ -118,7 +118,7 @@ class TemporarySpool:
                 before += size
             raise AssertionError("this part of the contribution was not kept")
 
-        return ContributionView(self._plan, read)
+        return ContributionView(self._plan, read, self._plan.contribution_bytes(client_id))
 
     def clients(self) -> ClientIds:
         """Return the ids of all kept contributions."""
@@ -164,7 +164,7 @@ class DirectorySpool:
         descriptor, name = tempfile.mkstemp(dir=self._path, suffix=".partial")
         with os.fdopen(descriptor, "w+b") as copy:
             try:
-                _copy(io.BytesIO(payload) if isinstance(payload, bytes) else payload, copy, self._plan)
+                length = _copy(io.BytesIO(payload) if isinstance(payload, bytes) else payload, copy, self._plan)
                 copy.flush()
 
                 def keep(client_id: int) -> None:
@@ -172,7 +172,7 @@ class DirectorySpool:
                     os.rename(name, self._file(client_id))
                     _sync_directory(self._path)
 
-                yield Staged(ContributionView(self._plan, _file_reader(copy.fileno())), keep)
+                yield Staged(ContributionView(self._plan, _file_reader(copy.fileno()), length), keep)
             finally:
                 _leave_cache(copy.fileno())
                 with suppress(FileNotFoundError):
@@ -187,12 +187,12 @@ class DirectorySpool:
             except OSError as error:
                 raise ParameterError(f"the spool's file of client {client_id}: {error.strerror}") from error
             try:
-                _require_length(os.fstat(descriptor).st_size, self._plan)
+                require_length(os.fstat(descriptor).st_size, self._plan.contribution_bytes(client_id))
                 return os.pread(descriptor, length, offset)
             finally:
                 os.close(descriptor)
 
-        return ContributionView(self._plan, read)
+        return ContributionView(self._plan, read, self._plan.contribution_bytes(client_id))
 
     def clients(self) -> ClientIds:
         """Return the ids of all stored contributions. Raises: ParameterError for a file that is none."""
@@ -208,7 +208,8 @@ class DirectorySpool:
     def _stored(self) -> Iterator[int]:
         for path in self._files(".contribution"):
             name = os.path.basename(path).removesuffix(".contribution")
-            if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) < self._plan.clients):
+            contributors = self._plan.contributors
+            if not (name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) < contributors):
                 raise ParameterError(f"{path} is no contribution of a client on the roster; remove it")
             yield int(name)
 
@@ -227,18 +228,14 @@ def open_spool(session: Session, path: str | os.PathLike[str] | None) -> Spool:
     return TemporarySpool(session) if path is None else DirectorySpool(session, path)
 
 
-def _require_length(length: int, plan: RoundPlan) -> None:
-    if length != plan.bytes_per_client:
-        raise EncodingError(f"contribution: {length} bytes, {plan.bytes_per_client} expected")
-
-
-def _copy(source: BinaryIO, target: BinaryIO, plan: RoundPlan) -> None:
-    """Copy a contribution of exactly the plan's length; never write more, however long the source is."""
+def _copy(source: BinaryIO, target: BinaryIO, plan: RoundPlan) -> int:
+    """Copy a contribution of one of the plan's lengths, and return it; never write more, however long the source is."""
     copied = 0
-    while block := source.read(min(_COPY_BYTES, plan.bytes_per_client + 1 - copied)):
+    while block := source.read(min(_COPY_BYTES, plan.longest_contribution + 1 - copied)):
         target.write(block)
         copied += len(block)
-    _require_length(copied, plan)
+    require_possible_length(copied, plan)
+    return copied
 
 
 def _reader(encoded: memoryview) -> Callable[[int, int], memoryview]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secureagg.errors import EncodingError, FaultyClientError, ParameterError, UnattributedFault
+from secureagg.errors import EncodingError, ParameterError, UnattributedFault
 from secureagg.he.packing import Frame
 from secureagg.ids import ClientIds
-from secureagg.messages import ContributionView, Header, Request, digest_of
+from secureagg.messages import ContributionView, Header, Request, digest_of, require_possible_length
 from secureagg.ring import residues
 from secureagg.ring.ntt import tables
 from secureagg.ring.xof import PublicExpansion
@@ -71,7 +71,7 @@ def verify_tally(
     mine: the bytes this client got from `contribute`. contributions: what an auditor has of the others' bytes, whose
     signatures are verified. Raises: EncodingError if the bytes are not a tally of this session, or a contribution is
     not as its client signed it; UnattributedFault if Σ t_i ≠ ⟨r, Σc⟩, or if `mine` is missing or altered in it;
-    FaultyClientError if one of `contributions` is.
+    FaultyClientError, or FaultyMemberError for a member's noise, if one of `contributions` is.
     """
     entries, total = _parse(session, encoded)
     packing = session.plan.packing
@@ -88,7 +88,7 @@ def verify_tally(
     for payload in contributions:
         client_id = _authentic(session, payload)
         if (found := _holds(session, by_client, products, payload)) is not None:
-            raise FaultyClientError(client_id, f"its contribution {found}")
+            raise session.fault(client_id, f"its contribution {found}")
 
 
 def tally_clients(session: Session, encoded: bytes) -> ClientIds:
@@ -104,7 +104,7 @@ def _holds(session: Session, entries: dict[int, _Entry], products: _InnerProduct
         return "is not in the tally"
     if entry.digest != header.dealing().digest(session.sid):
         return "is not the one in the tally"
-    view = ContributionView(session.plan, _reader(payload))
+    view = ContributionView(session.plan, _reader(payload), len(payload))
     if entry.products != products.of(view.frame):
         return "does not enter the sum as it was sent"
     return None
@@ -112,7 +112,7 @@ def _holds(session: Session, entries: dict[int, _Entry], products: _InnerProduct
 
 def _authentic(session: Session, payload: bytes) -> int:
     """Return whose contribution this is, once its signature covers its ciphertext: an auditor has it from others."""
-    header, view = _header(session, payload), ContributionView(session.plan, _reader(payload))
+    header, view = _header(session, payload), ContributionView(session.plan, _reader(payload), len(payload))
     header.dealing().verify(session)
     for index, digest in enumerate(header.frames):
         if hashlib.sha256(view.frame(index)).digest() != digest:
@@ -121,8 +121,10 @@ def _authentic(session: Session, payload: bytes) -> int:
 
 
 def _header(session: Session, payload: bytes) -> Header:
-    if len(payload) != session.plan.bytes_per_client:
-        raise ParameterError(f"{len(payload)} bytes are no contribution of {session.plan.bytes_per_client} bytes")
+    try:
+        require_possible_length(len(payload), session.plan)
+    except EncodingError as error:
+        raise ParameterError(str(error)) from error
     return Header.from_bytes(payload[: session.plan.header_bytes], session)
 
 
@@ -149,8 +151,12 @@ def _parse(session: Session, encoded: bytes) -> tuple[list[_Entry], memoryview]:
         if any(product >= prime for product, prime in zip(entry.products, primes, strict=True)):
             raise reader.error("a residue is not below its prime")
         entries.append(entry)
-    if len(entries) < session.plan.quorum or entries[-1].client_id >= session.plan.clients:
-        raise reader.error(f"{len(entries)} clients, of {session.plan.clients} with a quorum of {session.plan.quorum}")
+    plan = session.plan
+    clients = sum(entry.client_id < plan.clients for entry in entries)
+    if entries:
+        session.contributor(entries[-1].client_id)  # refuses an id that nobody has
+    if clients < plan.quorum:
+        raise reader.error(f"{clients} clients, of {plan.clients} with a quorum of {plan.quorum}")
     total = reader.raw(session.plan.packing.ciphertext_bytes)
     reader.end()
     return entries, total

@@ -17,12 +17,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from secureagg.errors import EncodingError, FaultyClientError, ParameterError
+from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError
 from secureagg.events import Event, Observer
 from secureagg.he.masking import polynomials
 from secureagg.he.sharing import check_combination, unpack_elements
 from secureagg.he.total import unpack_frame
-from secureagg.messages import ContributionView, Dealing, Header
+from secureagg.messages import ContributionView, Dealing, Header, require_length, require_possible_length
 from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.zk import validity
@@ -44,8 +44,8 @@ _TASKS = 64  # of a `verify_many` with an executor
 def verify_contribution(session: Session, view: ContributionView) -> Header:
     """Return the header of a contribution all of whose parts are as its client signed them, and proven if they must.
 
-    Raises: FaultyClientError naming the client it claims to be from; EncodingError if it is too malformed to name
-    one, or of another session.
+    Raises: FaultyClientError naming the client it claims to be from, FaultyMemberError for a member's noise;
+    EncodingError if it is too malformed to name anybody, or of another session.
     """
     header = verify_header(session, view)
     verify_parts(session, view, header)
@@ -53,23 +53,26 @@ def verify_contribution(session: Session, view: ContributionView) -> Header:
 
 
 def verify_header(session: Session, view: ContributionView) -> Header:
-    """Return the header of a contribution once its client's signature is verified. Raises: as `verify_contribution`."""
+    """Return the header of a contribution once its length fits its contributor, who signed it.
+
+    Raises: as `verify_contribution`.
+    """
     header = Header.from_bytes(view.header(), session)
-    if header.client_id >= session.plan.clients:
-        raise EncodingError(f"contribution: client {header.client_id} is not on the roster of {session.plan.clients}")
+    session.contributor(header.client_id)  # refuses an id that nobody has
+    require_length(view.length, session.plan.contribution_bytes(header.client_id))
     try:
         header.dealing().verify(session)
     except EncodingError as error:
-        raise FaultyClientError(header.client_id, str(error)) from error
+        raise session.fault(header.client_id, str(error)) from error
     return header
 
 
 def verify_parts(session: Session, view: ContributionView, header: Header) -> None:
     """Return None if ciphertext, boxes and proof are what the header says, canonical and, with proofs, proven.
 
-    Raises: FaultyClientError.
+    Raises: FaultyClientError, or FaultyMemberError for a member's noise.
     """
-    plan = session.plan
+    plan, statement = session.plan, session.plan.statement_of(header.client_id)
     ciphertext = np.empty(plan.packing.coefficients if plan.proofs else 0, dtype=np.uint64)
 
     def verify_frames(start: int, stop: int) -> None:
@@ -85,13 +88,13 @@ def verify_parts(session: Session, view: ContributionView, header: Header) -> No
         for member_id in range(plan.committee.size):
             _require_digest(view.box(member_id), header.boxes[member_id], f"box {member_id}")
         workers.run(verify_frames, len(plan.packing.frames))
-        if plan.statement is not None:
+        if statement is not None:
             proof = view.proof()
             _require_digest(proof, header.proof, "the proof")
             claim = instance(session, header.dealing(), ciphertext)
-            validity.verify(plan.statement, claim, header.commitment, proof)
+            validity.verify(statement, claim, header.commitment, proof)
     except EncodingError as error:
-        raise FaultyClientError(header.client_id, str(error)) from error
+        raise session.fault(header.client_id, str(error)) from error
 
 
 def instance(session: Session, dealing: Dealing, ciphertext: NDArray[np.uint64]) -> validity.Instance:
@@ -114,8 +117,8 @@ def instance(session: Session, dealing: Dealing, ciphertext: NDArray[np.uint64])
 class Verdict:
     """What `verify_many` found of one contribution.
 
-    client_id: whom it is from or claims to be from, None if it does not say; reason: why it is refused, None if it is
-    not.
+    client_id: the contributor it is from or claims to be from, None if it does not say; reason: why it is refused,
+    None if it is not.
     """
 
     client_id: int | None
@@ -153,11 +156,13 @@ def _verdicts(session: Session, contributions: Sequence[bytes | str | os.PathLik
 
 def _verdict(session: Session, contribution: bytes | str | os.PathLike[str]) -> Verdict:
     try:
-        length = session.plan.bytes_per_client
-        encoded = contribution if isinstance(contribution, bytes) else read_part(contribution, length)
+        longest = session.plan.longest_contribution
+        encoded = contribution if isinstance(contribution, bytes) else read_part(contribution, longest)
         return Verdict(verify_contribution(session, view_of(session, encoded)).client_id, None)
     except FaultyClientError as error:
         return Verdict(error.client_id, error.reason)
+    except FaultyMemberError as error:
+        return Verdict(session.plan.clients + error.member_id, error.reason)
     except EncodingError as error:
         return Verdict(None, str(error))
     except OSError as error:
@@ -180,12 +185,11 @@ def read_part(path: str | os.PathLike[str], longest: int) -> bytes:
 
 
 def view_of(session: Session, encoded: bytes | memoryview) -> ContributionView:
-    """Return the parts of a whole contribution. Raises: EncodingError if its length is not the plan's."""
-    if len(encoded) != session.plan.bytes_per_client:
-        raise EncodingError(f"contribution: {len(encoded)} bytes, {session.plan.bytes_per_client} expected")
+    """Return the parts of a whole contribution. Raises: EncodingError if its length is none of the plan's."""
+    require_possible_length(len(encoded), session.plan)
     whole = memoryview(encoded)
     read: Callable[[int, int], memoryview] = lambda offset, length: whole[offset : offset + length]  # noqa: E731
-    return ContributionView(session.plan, read)
+    return ContributionView(session.plan, read, len(encoded))
 
 
 def _require_digest(part: bytes | memoryview, expected: bytes, what: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import secureagg as sa
 from secureagg import answers as answers_module
-from secureagg.answers import _fewest, _subsets, clients_left_out, enough_to_blame
+from secureagg.answers import _fewest, _subsets, contributions_left_out, enough_to_blame
 from secureagg.errors import FaultyMemberError, QuorumError
 from secureagg.messages import ShareCheck
 from secureagg.roster import Label
@@ -31,7 +31,7 @@ def refused(complaints: Mapping[int, frozenset[int]], members: tuple[int, ...]) 
 
 @given(COMPLAINTS)
 def test_the_fewest_clients_are_left_out(complaints: dict[int, frozenset[int]]) -> None:
-    chosen = _fewest(complaints, 3)
+    chosen = _fewest(complaints, 3, 100)
     assert len(set(chosen)) == 3
     best = min(refused(complaints, members) for members in itertools.combinations(complaints, 3))
     assert refused(complaints, chosen) == best
@@ -40,7 +40,7 @@ def test_the_fewest_clients_are_left_out(complaints: dict[int, frozenset[int]]) 
 def test_beyond_an_exhaustive_search_the_next_member_adds_the_fewest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers_module, "MAX_SUBSETS", 1)
     complaints = {0: frozenset({1, 2}), 1: frozenset({3}), 2: frozenset(), 3: frozenset({3})}
-    assert _fewest(complaints, 3) == (2, 1, 3)
+    assert _fewest(complaints, 3, 100) == (2, 1, 3)
 
 
 def test_all_subsets_are_tried_or_as_many_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,19 +74,19 @@ def complaining(everyone: Federation, report: bytes, *clients: int, **changes: b
 def test_reports_that_cannot_be_used_name_their_member_or_nobody(robust: Federation) -> None:
     request = robust.aggregator([0, 1, 3]).share_check()
     reports = [member.check(robust.session, request) for member in robust.members]
-    assert clients_left_out(robust.session, request, reports) == ({}, {})
+    assert contributions_left_out(robust.session, request, reports) == ({}, {})
     twice = [*reports, complaining(robust, reports[1], 3)]
     stranger = [reports[0], complaining(robust, reports[1], 2), *reports[2:]]
     for given_reports, reason in (
         (twice, "it signed two different share checks"),
         (stranger, "it complains about a client that was not to be checked"),
     ):
-        assert clients_left_out(robust.session, request, given_reports) == ({}, {1: reason})
+        assert contributions_left_out(robust.session, request, given_reports) == ({}, {1: reason})
         with pytest.raises(FaultyMemberError, match=reason) as caught:
-            clients_left_out(robust.session, request, given_reports[1:])
+            contributions_left_out(robust.session, request, given_reports[1:])
         assert caught.value.member_id == 1
     replayed = complaining(robust, reports[1], request=bytes(32))
     for other, note in ((replayed, "about another set of clients"), (reports[1][:-1], "truncated")):
-        assert clients_left_out(robust.session, request, [reports[0], other, *reports[2:]]) == ({}, {})
+        assert contributions_left_out(robust.session, request, [reports[0], other, *reports[2:]]) == ({}, {})
         with pytest.raises(QuorumError, match=note):
-            clients_left_out(robust.session, request, [other, *reports[2:]])
+            contributions_left_out(robust.session, request, [other, *reports[2:]])

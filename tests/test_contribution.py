@@ -57,7 +57,7 @@ def written(
         lock.release()
 
     identity = sa.Identity(everyone.clients[client_id].to_seed())
-    write_contribution(everyone.session, identity, grid, write, **arguments)
+    write_contribution(everyone.session, client_id, identity, grid, write, **arguments)
     return bytes(payload), places
 
 
@@ -181,7 +181,7 @@ def test_an_honest_prover_refuses_what_could_not_be_proven(proven: Federation) -
     places: list[int] = []
     identity = sa.Identity(proven.clients[0].to_seed())
     with pytest.raises(ParameterError, match="the values or errors are beyond the statement's L2 bounds"):
-        write_contribution(proven.session, identity, Long(), lambda offset, data: places.append(offset))
+        write_contribution(proven.session, 0, identity, Long(), lambda offset, data: places.append(offset))
     assert places == [proven.plan.header_bytes]
 
 
@@ -189,9 +189,9 @@ def test_secrets_are_not_shown(proven: Federation, monkeypatch: pytest.MonkeyPat
     shown: list[str] = []
     prove = contribution_module._prove
 
-    def watched(session: Any, header: Any, dealer: Any, secrets: Any, grid: Any) -> Any:
+    def watched(session: Any, statement: Any, header: Any, dealer: Any, secrets: Any, grid: Any) -> Any:
         shown.extend(map(repr, (dealer, secrets, grid)))
-        return prove(session, header, dealer, secrets, grid)
+        return prove(session, statement, header, dealer, secrets, grid)
 
     monkeypatch.setattr(contribution_module, "_prove", watched)
     payload = written(proven, weight=1)[0]

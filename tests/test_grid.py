@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secureagg as sa
-from secureagg import bounds as bounds_module
 from secureagg import grid as grid_module
+from secureagg import plan as plan_module
 from secureagg.dp.clipping import clip_factor
 from secureagg.errors import ParameterError
 from secureagg.grid import GridUpdate
@@ -52,7 +52,7 @@ def attempt(number: int, seed: int) -> list[int]:
 @pytest.mark.parametrize("bound", [2, 4, 6])
 def test_rounding_is_drawn_again_until_the_bound_holds(monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
     """A bound of 2, 4, 6 where Σv² is binomial with mean 8: one attempt in 500, in 26, in 4 is short enough."""
-    monkeypatch.setattr(bounds_module, "norm_squared_bound", lambda clip_grid, d: bound)
+    monkeypatch.setattr(plan_module, "norm_squared_bound", lambda *sizes: bound)
     plan, attempts = plan_of(layout=HALVES), []
     for seed in range(30):
         values = rounded(plan, halves(plan), seed=seed).values.tolist()
@@ -65,10 +65,10 @@ def test_rounding_is_drawn_again_until_the_bound_holds(monkeypatch: pytest.Monke
 
 def test_an_attempt_that_is_exactly_at_the_bound_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     first = sum(attempt(0, 3))
-    monkeypatch.setattr(bounds_module, "norm_squared_bound", lambda clip_grid, d: first)
+    monkeypatch.setattr(plan_module, "norm_squared_bound", lambda *sizes: first)
     plan = plan_of(layout=HALVES)
     assert rounded(plan, halves(plan), seed=3).values.tolist() == attempt(0, 3)
-    monkeypatch.setattr(bounds_module, "norm_squared_bound", lambda clip_grid, d: first - 1)
+    monkeypatch.setattr(plan_module, "norm_squared_bound", lambda *sizes: first - 1)
     plan = plan_of(layout=HALVES)
     assert rounded(plan, halves(plan), seed=3).values.tolist() != attempt(0, 3)
 
@@ -120,7 +120,7 @@ def test_clamped_coordinates_are_counted_once_however_often_they_are_rounded(
     update[0][[2, 11]] = 0.6, -0.7
     for bound in (None, 2 * plan.value_limit**2 + 3):  # as it is, and after many attempts
         if bound is not None:
-            monkeypatch.setattr(bounds_module, "norm_squared_bound", lambda clip_grid, d, b=bound: b)
+            monkeypatch.setattr(plan_module, "norm_squared_bound", lambda *sizes, b=bound: b)
         grid = rounded(plan_of(layout=HALVES, value_bound=0.5), update)
         assert grid.clamped == 2 and abs(grid.values[[2, 11]]).tolist() == [plan.value_limit] * 2
     without = rounded(plan_of(False, layout=HALVES, value_bound=0.5), update)

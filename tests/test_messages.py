@@ -86,7 +86,7 @@ def test_headers_and_dealings_come_back(everyone: Federation, payload: bytes) ->
     dealing.write(writer)
     assert len(writer.getvalue()) == Dealing.encoded_bytes(plan)
     assert Dealing.read(Reader(writer.getvalue(), "dealing"), plan) == dealing
-    view = ContributionView(plan, lambda offset, length: payload[offset : offset + length])
+    view = ContributionView(plan, lambda offset, length: payload[offset : offset + length], len(payload))
     parts = Parts.of(everyone.session, payload)
     assert (view.header(), view.frame(0)) == (payload[: plan.header_bytes], parts.frames[0])
     assert tuple(view.box(member) for member in range(3)) == parts.boxes

@@ -112,7 +112,7 @@ def test_the_bytes_are_these() -> None:
         b'{"allow_insecure":true,"assumed_corrupt_clients":0,"clients":4,"committee":{"assumed_corrupt":0,"mode":'
         b'"optimistic","size":3,"threshold":3},"format":"secureagg plan v1","l2_clip":"0x1.4000000000000p+3","layout":'
         b'"0100000001010200000000000000","max_weight":1,"noise":null,"parameters":"INSECURE_N64_Q52","proofs":false,'
-        b'"quorum":2,"value_bits":12,"value_bound":null}'
+        b'"quorum":2,"rotate":false,"value_bits":12,"value_bound":null}'
     )
 
 
@@ -174,7 +174,7 @@ def test_fields_without_a_default_are_asked_for(dropped: str) -> None:
         ({"value_bound": 5e-324}, "value_bound must be a number"),
         ({"value_bound": -1.0}, "value_bound must be a number"),
         ({"value_bound": 11.0}, r"value_bound 11.0 > l2_clip 10.0"),
-        ({"noise": 1.0}, "noise is not available"),
+        ({"noise": 1.0}, "noise is a DistributedGaussian"),
         ({"proofs": 0}, "proofs is True or False, not 0"),
         ({"allow_insecure": 1}, "allow_insecure is True or False, not 1"),
         ({"allow_insecure": False}, "INSECURE_N64_Q52 is a toy set"),
@@ -182,7 +182,8 @@ def test_fields_without_a_default_are_asked_for(dropped: str) -> None:
         ({"layout": flat(2**40 + 1)}, r"the layout's size d must be a whole number in \[1, 1099511627776\]"),
         (
             {"max_weight": 2**30, "clients": 2**18},
-            r"INSECURE_N64_Q52: 2Δ·M \+ Δ/2 \+ E < q with Δ > 2E fails .*: W = 50 bits for clients·max\(C, max_weight\)"
+            r"INSECURE_N64_Q52: 2Δ·M \+ Δ/2 \+ E < q with Δ > 2E fails .*: W = 50 bits for max\(clients·C \+ noise, "
+            r"clients·max_weight\)"
             r" = 281474976710656, log2 q = 52.0; use fewer value_bits",
         ),
         (

@@ -137,7 +137,13 @@ def test_a_proof_of_another_vector_than_is_encrypted_is_refused(common: Federati
     def write(offset: int, data: bytes | bytearray) -> None:
         payload[offset : offset + len(data)] = data
 
-    write_contribution(session, identity, TwoFaced(grid, sent, 2 if lies_about == "weight" else 1), write)
+    write_contribution(
+        session,
+        session.client_id(identity.public),
+        identity,
+        TwoFaced(grid, sent, 2 if lies_about == "weight" else 1),
+        write,
+    )
     refuse(common, bytes(payload), SUM)
 
 

@@ -274,7 +274,7 @@ def test_a_header_altered_on_the_way_to_the_members_is_refused(everyone: Federat
         def read(offset: int, length: int) -> bytes | memoryview:
             return encoded if offset == 0 else honest._read(offset, length)
 
-        return ContributionView(everyone.plan, read)
+        return ContributionView(everyone.plan, read, honest.length)
 
     request = Request(everyone.session, REVEAL, [0, 1], altered)
     for member in everyone.members:

@@ -17,6 +17,8 @@ from fl_core.register import Register
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
+from secureagg.dp.ledger import Ledger
+from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError
 from secureagg.events import Event
 from secureagg.he import tenseal
@@ -42,9 +44,10 @@ class OneShotAggregation:
 
     quorum, l2_clip, value_bits, committee, max_weight, assumed_corrupt_clients, parameters: as in `RoundPlan`, whose
     clients are each round's cohort. Weights are whole numbers in [1, max_weight]. absent_members: committee members
-    that never answer, by their ids. seed: of the stochastic rounding alone; keys and errors always come from the
-    operating system. proofs: every contribution is proven, and the committee robust. dishonest: clients that run code
-    of their own in place of `contribute`, to see what comes of it.
+    that never answer, by their ids. seed: of the stochastic rounding alone, which a plan with noise takes none for;
+    keys, errors and noise always come from the operating system. noise, rotate: as in `RoundPlan`; ledger: the
+    aggregator's, which each round is debited from. proofs: every contribution is proven, and the committee robust.
+    dishonest: clients that run code of their own in place of `contribute`, to see what comes of it.
 
     `clipped` counts, by round, the updates that were scaled down or clamped: known here because the clients are
     simulated, and otherwise to each client alone. Each begin() opens a session of a new number, so that one object
@@ -69,6 +72,9 @@ class OneShotAggregation:
         absent_members: Collection[int] = (),
         seed: int | None = None,
         proofs: bool = False,
+        noise: Mechanism | None = None,
+        rotate: bool = False,
+        ledger: Ledger | None = None,
         dishonest: Mapping[int, Contribute] | None = None,
     ) -> None:
         committee = Committee(3) if committee is None else committee
@@ -89,7 +95,10 @@ class OneShotAggregation:
             assumed_corrupt_clients=assumed_corrupt_clients,
             parameters=parameters,
             proofs=proofs,
+            noise=noise,
+            rotate=rotate,
         )
+        self.ledger = ledger
         self._absent = frozenset(absent_members)
         self._identities: dict[int, Identity] = {}
         self._sessions = 0
@@ -140,7 +149,7 @@ class OneShotRound:
         self._identities = identities
         self._cohort = tuple(identities)
         self._members = members
-        self._aggregator = Aggregator(session)
+        self._aggregator = Aggregator(session, ledger=aggregation.ledger)
         self._register = Register(round_number, identities)
         aggregation.clipped[round_number] = 0
 
@@ -184,7 +193,10 @@ class OneShotRound:
             raise Refused(client, str(error)) from error
 
     def _open(self) -> Result:
-        """Let the committee members that are present open the sum."""
+        """Let the committee members that are present open the sum, with their noise in it if the plan asks for that."""
+        if self._session.plan.noise_members:
+            for member in self._members:
+                self._aggregator.admit(member.add_noise(self._session))
         reports = None
         if self._session.plan.committee.mode == "robust":
             check = self._aggregator.share_check()
@@ -194,7 +206,9 @@ class OneShotRound:
 
     def _rounding(self, client: int) -> np.random.Generator | None:
         seed = self._aggregation.seed
-        return None if seed is None else np.random.default_rng([_ROUNDING, seed, self._round_number, client])
+        if seed is None or self._session.plan.noise is not None:
+            return None
+        return np.random.default_rng([_ROUNDING, seed, self._round_number, client])
 
     def _saw(self, event: Event) -> None:
         if event.clamped or (event.clip_factor is not None and event.clip_factor < 1):

@@ -129,7 +129,7 @@ def _written(
     def write(offset: int, data: bytes | bytearray) -> None:
         buffer[offset : offset + len(data)] = data
 
-    write_contribution(session, identity, grid, write, deal=deal)
+    write_contribution(session, session.client_id(identity.public), identity, grid, write, deal=deal)
     return bytes(buffer)
 
 

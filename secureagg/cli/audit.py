@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from secureagg.errors import EncodingError, FaultyClientError, ParameterError, UnattributedFault
+from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError, UnattributedFault
 from secureagg.events import Observer
 from secureagg.ring.workers import thread_count
 from secureagg.session import Session
@@ -194,12 +194,15 @@ def _sum(session: Session, encoded: bytes, inside: Mapping[int, Path]) -> list[F
     One is in memory at a time. Raises: EncodingError or UnattributedFault if the tally itself is not right.
     """
     altered: list[Failing] = []
-    rest = iter(inside.values())
+    rest, longest = iter(inside.values()), session.plan.longest_contribution
     while True:
         try:
-            verify_tally(session, encoded, contributions=(_read(path, session.plan.bytes_per_client) for path in rest))
+            verify_tally(session, encoded, contributions=(_read(path, longest) for path in rest))
         except FaultyClientError as error:  # `rest` goes on behind the one it is about
             altered.append(Failing(error.client_id, str(inside[error.client_id]), error.reason))
+        except FaultyMemberError as error:
+            contributor = session.plan.clients + error.member_id
+            altered.append(Failing(contributor, str(inside[contributor]), error.reason))
         else:
             return altered
 
@@ -242,7 +245,7 @@ def read_record(path: Path) -> bytes:
 
 def _longest_tally(session: Session) -> int:
     plan = session.plan
-    return 64 + plan.clients * (64 + 16 * len(plan.packing.ring.primes)) + plan.packing.ciphertext_bytes
+    return 64 + plan.contributors * (64 + 16 * len(plan.packing.ring.primes)) + plan.packing.ciphertext_bytes
 
 
 def _read(path: Path, longest: int) -> bytes:

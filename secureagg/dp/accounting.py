@@ -1,8 +1,9 @@
 """From what was released to (ε, δ); dp-accounting does the composing.
 
 Gaussian events compose as privacy loss distributions (`PLDAccountant`), and so do rounded sums by the mechanisms that
-stand for them (`rounded_sums`). As soon as one event has only a Rényi curve, all compose in Rényi divergence: the curve is added to that of `RdpAccountant`, whose own conversion to (ε, δ) is used
-(Canonne, Kamath, Steinke, NeurIPS 2020, Proposition 12); so it is for ε in the hundreds. All numbers are upper bounds.
+stand for them (`rounded_sums`). As soon as one event has only a Rényi curve, all compose in Rényi divergence: the curve
+is added to that of `RdpAccountant`, whose own conversion to (ε, δ) is used (Canonne, Kamath, Steinke, NeurIPS 2020,
+Proposition 12); so it is for ε in the hundreds. All numbers are upper bounds.
 
 Relations: what add-or-remove gives holds for zero-out, since sums differ by one clip. Under replace they differ by
 two. Without sampling that halves every noise multiplier; it is done here, because dp-accounting 0.4.3 does not do it.
@@ -185,7 +186,7 @@ def _compose(events: tuple[PrivacyEvent, ...]) -> _Composition:
     for event in events:
         if isinstance(event, _Curve):
             curves[event] = curves.get(event, 0) + 1
-            slack += event.slack if isinstance(event, RoundedGaussianSum) else 0.0
+            slack += 0.0 if isinstance(event, DiscreteGaussianSum) else event.slack
         elif isinstance(event, PrivacyEvent):
             used = event.uses()
             uses[used._replace(times=1)] = uses.get(used._replace(times=1), 0) + used.times

@@ -77,6 +77,7 @@ class SkellamSum:
     """A sum of integer vectors to which `honest` contributors each added Skellam noise, `rounds` times.
 
     noise_variance_grid: of one contributor's noise; sums of Skellams are Skellam, so μ = honest·noise_variance_grid.
+    redrawn_probability: that one round's rounding or noise is drawn anew; each round adds (1 + e^ε) times it to δ.
     Fields otherwise as in `DiscreteGaussianSum`. For whole α > 1 the order is at most
 
         α·Δ₂²/(2μ) + min(((2α − 1)·Δ₂² + 6·Δ₁)/(4μ²), 3·Δ₁/(2μ))
@@ -91,15 +92,22 @@ class SkellamSum:
     dimension: int
     rounds: int
     relation: Relation
+    redrawn_probability: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive("noise_variance_grid", self.noise_variance_grid)
+        require_between("redrawn_probability", self.redrawn_probability, 0, 1)
         _check_sum(self)
 
     @property
     def count(self) -> int:
         """Rounds."""
         return self.rounds
+
+    @property
+    def slack(self) -> float:
+        """What multiplies 1 + e^ε in δ, beyond the mechanism's own."""
+        return self.rounds * self.redrawn_probability
 
     def curve(self, orders: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return float64[orders], bounds on the Rényi divergence of one round."""

@@ -62,9 +62,10 @@ class Quantiser:
         return out, int(clamped)
 
 
-def norm_squared_bound(clip_grid: float, d: int) -> int:
+def norm_squared_bound(clip_grid: float, d: int, failure_bits: int = ROUNDING_FAILURE_BITS) -> int:
     """Return B² such that a vector x of d coordinates and norm ≤ C_g = `clip_grid`, in grid steps, has a stochastic
-    rounding v with Σv² ≤ B² with probability ≥ 1 − β, β = 2^-10. Redrawing until it holds makes B a sensitivity too.
+    rounding v with Σv² ≤ B² with probability ≥ 1 − β, β = 2^-failure_bits. Redrawing until it
+    holds makes B a sensitivity too.
 
     B² = ⌊min(C_g² + d/4 + √(2 ln(1/β))·(C_g + √d/2), (C_g + √d)²)⌋, Kairouz, Liu and Steinke, "The distributed
     discrete Gaussian mechanism for federated learning with secure aggregation", ICML 2021, arXiv
@@ -80,7 +81,7 @@ def norm_squared_bound(clip_grid: float, d: int) -> int:
     with localcontext(Context(prec=digits, rounding=ROUND_FLOOR)):
         clip, count, down = Decimal(clip_grid), Decimal(d), 1 - Decimal("1e-40")
         root = count.sqrt() * down
-        deviation = (2 * ROUNDING_FAILURE_BITS * Decimal(2).ln()).sqrt() * down
+        deviation = (2 * failure_bits * Decimal(2).ln()).sqrt() * down
         usual = clip * clip + count / 4 + deviation * (clip + root / 2)
         always = (clip + root) * (clip + root)
         return int(min(usual, always))

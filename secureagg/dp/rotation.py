@@ -29,7 +29,7 @@ from secureagg.errors import ParameterError
 from secureagg.ring import workers
 from secureagg.ring.xof import PublicExpansion
 
-__all__ = ["Rotation"]
+__all__ = ["Rotation", "rotated_bound"]
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -38,6 +38,16 @@ _MAX_SIZE = 1 << 40
 _ROW = 1 << 13  # coordinates transformed in one go: 64 kB
 _STRIP = 1 << 7  # columns of such rows a thread transforms in one go
 _FLIPPED = 1 << 16  # coordinates a thread gives their signs in one go; a multiple of 64
+_BEYOND_BITS = 20  # a coordinate is beyond `rotated_bound`, and would be clamped, in one vector in 2^20 at most
+
+
+def rotated_bound(size: int) -> float:
+    """Return what no coordinate of a rotated vector of norm 1 exceeds but with probability 2^-20: √(2·ln(2·size/β)/L).
+
+    1 if that is less. Requires: the vector was chosen without knowing the seed.
+    """
+    block = 1 << (as_whole("size", size, 1, _MAX_SIZE).bit_length() - 1)
+    return min(1.0, math.sqrt(2 * (math.log(2 * size) + _BEYOND_BITS * math.log(2)) / block))
 
 
 class Rotation:

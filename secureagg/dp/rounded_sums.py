@@ -40,9 +40,7 @@ class Blur:
 
     def __add__(self, other: Blur) -> Blur:
         """Return the closeness of both transcripts together; divergences add up, also of adaptive rounds."""
-        return Blur(
-            self.slope + other.slope, min(self.highest, other.highest), self.pointwise + other.pointwise
-        )
+        return Blur(self.slope + other.slope, min(self.highest, other.highest), self.pointwise + other.pointwise)
 
     def __mul__(self, rounds: int) -> Blur:
         """Return the closeness of this many such rounds."""

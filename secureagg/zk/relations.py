@@ -156,7 +156,7 @@ class ValidityRelations:
         gammas: list[int] = drawn.projection.tolist()
         target -= sum(gammas) << s.projection_bits
         target += int(drawn.norms[0]) * s.norm_bound + int(drawn.norms[1]) * s.error_bound
-        target += int(drawn.weight[0]) + int(drawn.weight[1]) * s.max_weight
+        target += int(drawn.weight[0]) * s.min_weight + int(drawn.weight[1]) * s.max_weight
         target += fq.dot(q, drawn.shares.reshape(-1), np.ascontiguousarray(instance.check).reshape(-1))
         return target % q
 

@@ -22,8 +22,9 @@ class Statement:
     """The relations R1–R5 of docs/proofs/statement.md in numbers.
 
     degree: N; keys: one-time keys, each for `chunks_per_key` chunks; coefficients: n_c, all that are sent; fields, of
-    `field_bits` = W bits each, scaled by `delta` = Δ; values: d; max_weight; norm_bound: B² ≥ Σv²; error_bound:
-    B_e² ≥ Σe²; value_limit: C ≥ |v_j| proven by the range argument, 0 without it; threshold: of the sharing; prime: q.
+    `field_bits` = W bits each, scaled by `delta` = Δ; values: d; max_weight: w ∈ [1, max_weight], or w = 0 if it is 0,
+    which is said of noise alone; norm_bound: B² ≥ Σv²; error_bound: B_e² ≥ Σe²; value_limit: C ≥ |v_j| proven by the
+    range argument, 0 without it; threshold: of the sharing; prime: q.
 
     Raises: ParameterError if the bounds are so large that a sum of squares could wrap mod q, or the proof would have
     less than 100 bits of soundness.
@@ -51,8 +52,8 @@ class Statement:
                 f"no proof: {self.values} values and a weight do not fit {self.coefficients} coefficients of "
                 f"{self.fields} fields, or {chunks} chunks {self.keys} keys for {self.chunks_per_key} each"
             )
-        if not 1 <= self.max_weight < 1 << 32:
-            raise ParameterError(f"no proof: max_weight {self.max_weight} is outside [1, 2^32): it could wrap mod q")
+        if not 0 <= self.max_weight < 1 << 32:
+            raise ParameterError(f"no proof: max_weight {self.max_weight} is outside [0, 2^32): it could wrap mod q")
         proven = soundness.projection_norm_bound(self.projection_bits)
         widest = max(self.norm_bound.bit_length(), self.error_bound.bit_length())
         if not proven + (1 << widest) < self.prime:
@@ -77,9 +78,14 @@ class Statement:
         return self.error_bound.bit_length()
 
     @property
+    def min_weight(self) -> int:
+        """The least weight: 1, or 0 of a contribution of noise alone."""
+        return min(1, self.max_weight)
+
+    @property
     def weight_bits(self) -> int:
-        """Bits of w − 1, and of max_weight − w."""
-        return (self.max_weight - 1).bit_length()
+        """Bits of w − min_weight, and of max_weight − w."""
+        return (self.max_weight - self.min_weight).bit_length()
 
     @property
     def bits(self) -> int:

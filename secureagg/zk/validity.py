@@ -106,7 +106,7 @@ class Prover:
         for value, width in (
             (s.norm_bound - _norm_squared(w.values), s.norm_bits),
             (s.error_bound - _norm_squared(w.errors), s.error_bits),
-            (w.weight - 1, s.weight_bits),
+            (w.weight - s.min_weight, s.weight_bits),
             (s.max_weight - w.weight, s.weight_bits),
         ):
             parts.append(_bits(np.array([value], dtype=np.int64), width).reshape(-1))
@@ -161,8 +161,8 @@ def _check(s: Statement, w: Witness) -> None:
         raise ParameterError("the values or errors are beyond the statement's L2 bounds")
     if s.table and max(int(w.values.max()), -int(w.values.min())) > s.value_limit:
         raise ParameterError("a value is beyond the statement's limit")
-    if not 1 <= w.weight <= s.max_weight:
-        raise ParameterError("the weight is outside [1, max_weight]")
+    if not s.min_weight <= w.weight <= s.max_weight:
+        raise ParameterError(f"the weight is outside [{s.min_weight}, max_weight]")
 
 
 def _norm_squared(values: NDArray[np.int64]) -> int:

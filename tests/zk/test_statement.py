@@ -105,11 +105,12 @@ def test_chunks_fit_the_keys_exactly() -> None:
         replace(S, keys=chunks - 1, chunks_per_key=1)
 
 
-@pytest.mark.parametrize("max_weight", [-1, 0, 1 << 32, PRIME])
+@pytest.mark.parametrize("max_weight", [-1, 1 << 32, PRIME])
 def test_weights_that_could_wrap_are_refused(max_weight: int) -> None:
     with pytest.raises(ParameterError, match="max_weight"):
         replace(S, max_weight=max_weight)
     assert replace(S, max_weight=(1 << 32) - 1).weight_bits == 32
+    assert (replace(S, max_weight=0).min_weight, replace(S, max_weight=0).weight_bits) == (0, 0)
 
 
 def wraps(norm_bound: int, error_bound: int) -> bool:
