@@ -104,6 +104,25 @@ def _reference(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _private_mean(r: Results) -> Iterator[str]:
+    yield from _heading("Noise inside the encrypted sum beside a central Gaussian", "private_mean", r)
+    yield f"{r['request']['clients']} clients, δ = {r['request']['delta']:g}, whole rounds. Ratio: mean squared error to the"
+    yield "central Gaussian's of the same ε; last column: what the ratio would be if noise had to hide the rounded norm."
+    rows = [
+        [
+            f["mechanism"],
+            f"{f['values']:,}",
+            f"{f['epsilon']:g}",
+            str(f["field_bits"]),
+            f"{f['ratio']:.3f}",
+            "" if f["rounded_norm_ratio"] is None else f"{f['rounded_norm_ratio']:.3f}",
+        ]
+        for f in r["figures"].values()
+    ]
+    yield from _table(["noise", "values", "ε", "field bits", "ratio", "rounded norm"], rows)
+    yield from _verdicts(r)
+
+
 def _plain(title: str, name: str) -> Any:
     """Return a section of verdicts alone; the file holds the rest."""
 
@@ -120,6 +139,7 @@ _SECTIONS = {
     "proofs": _proofs,
     "one_shot_scale": _scale,
     "ckks_reference": _reference,
+    "private_mean": _private_mean,
     "noise": _plain("Exact noise", "noise"),
     "dpsgd": _plain("DP-SGD", "dpsgd"),
 }
