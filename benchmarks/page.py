@@ -106,8 +106,9 @@ def _reference(r: Results) -> Iterator[str]:
 
 def _private_mean(r: Results) -> Iterator[str]:
     yield from _heading("Noise inside the encrypted sum beside a central Gaussian", "private_mean", r)
-    yield f"{r['request']['clients']} clients, δ = {r['request']['delta']:g}, whole rounds. Ratio: mean squared error to the"
-    yield "central Gaussian's of the same ε; last column: what the ratio would be if noise had to hide the rounded norm."
+    clients, delta = r["request"]["clients"], r["request"]["delta"]
+    yield f"{clients} clients, δ = {delta:g}, whole rounds. Ratio: mean squared error to"
+    yield "the central Gaussian's of the same ε; last column: the ratio if noise had to hide the rounded norm."
     rows = [
         [
             f["mechanism"],

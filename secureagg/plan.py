@@ -171,11 +171,20 @@ class RoundPlan:
             return None
         return self.proven.statement if contributor < self.clients else self.proven.noise
 
+    @property
+    def clip_grid(self) -> float:
+        """C_g, the L2 clip in grid steps; the same float whatever the clip is, if the bound follows from it."""
+        if self.value_bound is None:
+            return float(self.value_limit)
+        if self.rotate and self.value_bound == self.l2_clip * rotated_bound(self.layout.size):
+            return self.value_limit / rotated_bound(self.layout.size)
+        return self.quantiser.scale * self.l2_clip
+
     @cached_property
     def rounded_norm_bound(self) -> int:
         """B² ≥ Σv² of an update on the grid, before any noise, but for rounding that is drawn anew."""
         failure_bits = ROUNDING_FAILURE_BITS if self.noise is None else REDRAW_BITS
-        return norm_squared_bound(self.quantiser.scale * self.l2_clip, self.layout.size, failure_bits)
+        return norm_squared_bound(self.clip_grid, self.layout.size, failure_bits)
 
     @property
     def conditional(self) -> bool:
@@ -203,7 +212,7 @@ class RoundPlan:
         # Of a client rounding, and its noise or that of the members in norm and coordinates, may be drawn anew.
         redrawn = (1 + 2 * max(self.clients, self.committee.size)) * 2.0**-REDRAW_BITS if self.conditional else 0.0
         return Exposure(
-            l2_clip_grid=self.quantiser.scale * self.l2_clip,
+            l2_clip_grid=self.clip_grid,
             norm_bound=self.rounded_norm_bound,
             dimension=self.layout.size,
             honest=self._honest(self.noise.noise_by),
