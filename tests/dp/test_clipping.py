@@ -116,7 +116,7 @@ def test_squares_that_round_alike_do_not_add_up_to_a_longer_update() -> None:
     for value in np.random.default_rng(0).uniform(1, 2, 40):
         update = [np.full(1 << 17, value)]
         _, norm = l2_norm(Layout.of(update), update)
-        assert abs(Fraction(norm) ** 2 / exact_square(update[:1]) - 1) < Fraction(1, 10**14)
+        assert abs(Fraction(norm) ** 2 / (2**17 * Fraction(value) ** 2) - 1) < Fraction(1, 10**14)
 
 
 def check_no_longer(clipped: NDArray[Any], given: NDArray[Any], factor: float, bound: float) -> None:
@@ -152,8 +152,8 @@ def test_every_tensor_is_within_its_own_bound_and_the_whole_within_theirs(
     layout, bounds = Layout.of(update), bounds[: len(update)]
     try:
         clipped, factors = clip_layers(layout, update, bounds)
-    except ParameterError as refusal:
-        assert "too large to be clipped" in str(refusal)
+    except ParameterError:
+        assert exact_square(update) > Fraction(min(bounds)) ** 2 * 10**570
         return
     for tensor, given_tensor, factor, bound in zip(clipped, update, factors, bounds, strict=True):
         check_no_longer(tensor, given_tensor, factor, bound)
@@ -171,8 +171,8 @@ def test_bounds_shared_out_by_size_keep_the_whole_within_the_clip(update: list[N
         assert each == pytest.approx(bound * math.sqrt(tensor.size / layout.size), rel=1e-11)
     try:
         clipped, _ = clip_layers(layout, update, bounds)
-    except ParameterError as refusal:
-        assert "too large to be clipped" in str(refusal)
+    except ParameterError:
+        assert exact_square(update) > Fraction(min(filter(None, bounds))) ** 2 * 10**570
         return
     assert exact_square(clipped) <= Fraction(bound) ** 2
     assert clip_factor(layout, clipped, bound) == 1.0  # so `contribute` leaves it as it is
