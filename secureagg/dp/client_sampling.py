@@ -7,7 +7,8 @@ claimed against who sees the released models and nothing else, and only where it
 - Each client is drawn independently, with the same probability q in every round, from secret randomness
   (`Cohorts.draw`). Of cohorts of a fixed size nothing is claimed.
 - The sum is divided by the *expected* number of clients, q·N, and its noise does not depend on how many there are: the
-  mean over those present would tell how many, and so who.
+  mean over those present would tell how many, and so who. So would noise that every client adds its share of: in many
+  dimensions its variance can be measured, and counts the shares.
 - That a round fell short of its quorum is seen, as the model stays the same. Rounds that never do are within
   `shortfall_probability` of those that may, and (1 + e^ε)·rounds·shortfall_probability is added to δ.
 
