@@ -23,6 +23,7 @@ from secureagg.dp.clipping import clip_factor
 from secureagg.dp.dp_events import CentralGaussian, QuantileCount, update_noise_multiplier
 from secureagg.dp.ledger import Ledger
 from secureagg.dp.relation import Relation
+from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.errors import BudgetExhausted, ParameterError
 from secureagg.layout import Layout
 from tests.federation import answers_of, federation, toy_plan
@@ -185,6 +186,33 @@ def test_the_count_comes_out_of_a_secure_sum() -> None:
     mean, state = split(result.mean, STATE)
     np.testing.assert_allclose(mean[0], np.array([0.1 + 0.3 + 0.3, 0.2 + 0.4 + 0.3]) / 4, atol=1e-3)
     assert state.clip == pytest.approx(0.5 * math.exp(-0.2 * (0.75 - 0.5)), rel=1e-3)
+
+
+def test_a_plans_noise_is_the_noise_of_update_and_count() -> None:
+    """Four clients who all stay, with shares of noise: its multiplier is asked of the plan, whatever the clip is."""
+    layout = Layout(((1000,),), ("float64",))
+
+    def plan_of(l2_clip: float) -> sa.RoundPlan:
+        noise = sa.DistributedGaussian(epsilon=50.0, delta=1e-5, rounds=1, noise_by="clients")
+        return toy_plan(
+            layout=joint_layout(layout), l2_clip=l2_clip, value_bound=None, quorum=4, noise=noise, parameters="auto"
+        )
+
+    event = plan_of(1.0).privacy_event()
+    assert isinstance(event, RoundedGaussianSum) and event.dimension == 1001
+    state = replace(STATE, noise_multiplier=event.uses().noise_multiplier, count_noise_std=0.5)
+    plan = plan_of(joint_clip(state))
+    assert plan.privacy_event().noise_std_grid == pytest.approx(event.noise_std_grid, rel=1e-6)
+    with federation(plan) as parties:
+        aggregator = sa.Aggregator(parties.session)
+        for client in range(4):
+            vector = joint_update([np.zeros(1000)], state)
+            aggregator.admit(parties.contribution(client, update=vector, rounding_rng=None))
+        result = aggregator.open(answers_of(parties.members, parties.session, aggregator.close()))
+    (update,), moved = split(result.mean, state)
+    assert 4 * update.std() == pytest.approx(state.noise_std, rel=0.1)
+    assert abs(4 * (result.mean[-1][0] / state.count_scale - 0.5)) < 5 * state.count_noise_std
+    assert moved.clip != state.clip
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [

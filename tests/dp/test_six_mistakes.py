@@ -68,6 +68,15 @@ class TestNoiseUncompensatedForDropouts:
         with pytest.raises(ParameterError, match="nobody's noise is left"):
             honest_contributors(quorum=PRESENT, assumed_corrupt=PRESENT)
 
+    def test_a_plan_sizes_and_counts_them_so(self) -> None:
+        noise = sa.DistributedGaussian(epsilon=20.0, delta=DELTA, rounds=1, noise_by="clients")
+        shares = {}
+        for quorum in (2, 4):
+            event = toy_plan(quorum=quorum, noise=noise, parameters="auto").privacy_event()
+            assert event.honest == quorum  # of four clients, however many turn up
+            shares[quorum] = event.noise_std_grid
+        assert shares[2] == pytest.approx(shares[4] * math.sqrt(2), rel=0.01)
+
     def test_and_a_sum_is_counted_by_them(self, tmp_path: Path) -> None:
         """A ledger that was promised shares sized for 70 does not take a round of shares sized for 100."""
         enough = DiscreteGaussianSum(
@@ -130,6 +139,10 @@ class TestClippingBeforeWeighting:
     def test_a_weight_beyond_the_public_maximum_is_refused(self) -> None:
         with federation(max_weight=3) as parties, pytest.raises(ParameterError, match="max_weight"):
             parties.contribution(0, weight=4)
+
+    def test_a_plan_with_noise_has_no_weights(self) -> None:
+        with pytest.raises(ParameterError, match="max_weight"):
+            toy_plan(max_weight=3, noise=sa.DistributedGaussian(epsilon=20.0, delta=DELTA, rounds=1))
 
     def test_poisson_cohorts_are_not_weighted(self) -> None:
         with pytest.raises(fl.ParameterError, match="weighting must be 'uniform'"):
