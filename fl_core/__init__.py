@@ -29,7 +29,7 @@ from fl_core.errors import (
     TrainingDivergedError,
 )
 from fl_core.faults import Fault, Faults, seeded_faults
-from fl_core.federation import Federation
+from fl_core.federation import ClientSampling, Federation
 from fl_core.models import mlp, small_cnn
 from fl_core.results import STAGES, Event, Observer, RoundResult
 from fl_core.round import read_history, run_rounds
@@ -41,6 +41,7 @@ __all__ = [
     "Aggregate",
     "Aggregation",
     "Beside",
+    "ClientSampling",
     "ClientTrainingError",
     "DataError",
     "Dataset",

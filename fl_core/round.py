@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fl_core.aggregation import Aggregation, Weights
+import numpy as np
+
+from fl_core.aggregation import Aggregate, Aggregation, Weights
 from fl_core.errors import ClientTrainingError, QuorumError, Refused, StateError
 from fl_core.faults import Fault, Faults, Vanished
 from fl_core.federation import Federation
@@ -42,6 +44,8 @@ def run_rounds(
         stages = Stages(round_number, observe)
         stages.tell("round")
         cohort = federation.cohort(round_number)
+        if len(cohort) < federation.quorum:
+            raise QuorumError(round_number, len(cohort), federation.quorum, {})
         current = aggregation.begin(round_number, at.weights, cohort)
         model_bytes = sum(layer.nbytes for layer in at.weights)
         losses: dict[int, float] = {}
@@ -79,7 +83,8 @@ def run_rounds(
         if len(aggregate.clients) < federation.quorum:
             raise QuorumError(round_number, len(aggregate.clients), federation.quorum, dropped)
         with stages.at("update"):
-            weights, server_state = move(federation.server, at.weights, aggregate.mean, at.server, trainer.trainable)
+            mean = _step(federation, aggregate)
+            weights, server_state = move(federation.server, at.weights, mean, at.server, trainer.trainable)
         with stages.at("evaluate"):
             metrics = trainer.evaluate(weights, *federation.test)
 
@@ -122,6 +127,15 @@ def _starting_point(
         return saved
     weights = federation.trainer.initial_weights(federation.seed)
     return Checkpoint(0, configuration, weights, start(federation.server, weights, federation.trainer.trainable))
+
+
+def _step(federation: Federation, aggregate: Aggregate) -> Weights:
+    """What the server moves by: the mean, or the sum over the expected number of clients."""
+    expected = federation.expected_clients
+    if expected is None:
+        return aggregate.mean
+    share = len(aggregate.clients) / expected
+    return [np.asarray(layer * share, dtype=layer.dtype) for layer in aggregate.mean]
 
 
 def _train(federation: Federation, weights: Weights, round_number: int, client: int) -> LocalUpdate:

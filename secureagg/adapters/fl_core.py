@@ -13,10 +13,12 @@ import numpy as np
 
 from fl_core.aggregation import Aggregate, Weights
 from fl_core.errors import Refused
+from fl_core.federation import Federation
 from fl_core.register import Register
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
+from secureagg.dp.client_sampling import ClientSampling, Cohorts
 from secureagg.dp.ledger import Ledger
 from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError
@@ -30,13 +32,29 @@ from secureagg.plan import Committee, RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session
 
-__all__ = ["Contribute", "OneShotAggregation", "TensealAggregation"]
+__all__ = ["Contribute", "OneShotAggregation", "TensealAggregation", "cohorts_of"]
 
 Contribute = Callable[[Session, Identity, Weights, int, np.random.Generator | None], bytes]
 """What a client runs: its contribution, given session, identity, update, weight, and what seeds its rounding."""
 
 # First entropy word of the seeds of rounding; 1 to 3 are the engine's own streams.
 _ROUNDING = 4
+
+
+def cohorts_of(federation: Federation, *, dropout_rate: float = 0.0) -> Cohorts:
+    """Return how a federation's cohorts are drawn, for `dp_events.seen_by`.
+
+    In a simulation the draw is repeatable and in the results: what is amplified by it is what a federation of this kind
+    would have that draws in secret, as `Cohorts.draw` does.
+    """
+    clients = len(federation.clients)
+    return Cohorts(
+        clients=clients,
+        size=clients if federation.cohort_size is None else federation.cohort_size,
+        sampling=ClientSampling(federation.sampling.value),
+        quorum=federation.quorum,
+        dropout_rate=dropout_rate,
+    )
 
 
 class OneShotAggregation:

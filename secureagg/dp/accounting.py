@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.dp_events import GaussianUses, PrivacyEvent
 from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
-from secureagg.dp.relation import Relation
+from secureagg.dp.relation import Relation, require_member
 from secureagg.dp.rounded_sums import Blur, RoundedGaussianSum
 from secureagg.errors import MissingExtraError, ParameterError
 
@@ -57,21 +58,24 @@ _HIGHEST_EPSILON = 500.0  # e^ε is still a float
 
 @dataclass(frozen=True)
 class Guarantee:
-    """(ε, δ), never without the neighbouring relation it is about."""
+    """(ε, δ), never without the neighbouring relation it is about and whom it holds against."""
 
     epsilon: float
     delta: float
     relation: Relation
+    adversary: Adversary = Adversary.PARTICIPANTS
 
     def __post_init__(self) -> None:
         require_delta(self.delta)
         if not isinstance(self.relation, Relation):
             raise ParameterError(f"relation must be a Relation, not {self.relation!r}")
+        require_member("adversary", self.adversary, Adversary)
         if isinstance(self.epsilon, bool) or not isinstance(self.epsilon, int | float) or not self.epsilon >= 0:
             raise ParameterError(f"epsilon must be a number of at least 0, not {self.epsilon!r}")
 
     def __str__(self) -> str:
-        return f"ε = {self.epsilon:.4g} at δ = {self.delta:.3g} ({self.relation})"
+        whom = "" if self.adversary is Adversary.PARTICIPANTS else ", against who sees the models alone"
+        return f"ε = {self.epsilon:.4g} at δ = {self.delta:.3g} ({self.relation}{whom})"
 
 
 _Curve = DiscreteGaussianSum | SkellamSum | RoundedGaussianSum

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 
 from secureagg.checks import require_between, require_whole
+from secureagg.dp.client_sampling import Adversary, ClientSampling, Cohorts, require_claim
 from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
 from secureagg.dp.relation import (
     LARGEST,
@@ -33,6 +34,7 @@ __all__ = [
     "QuantileCount",
     "event_from_fields",
     "event_to_fields",
+    "seen_by",
     "single",
     "update_noise_multiplier",
 ]
@@ -106,28 +108,28 @@ class DpSgd:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CentralGaussian:
-    """Gaussian noise of `noise_std` on the mean of clients' updates, each of L2 norm ≤ l2_clip, `rounds` times.
+class _ClientRounds:
+    """`rounds` of a federation, the unit one client; fields after `relation` come from `seen_by`.
 
-    clients: what the sum was divided by, the clients *counted*; the sensitivity is l2_clip / clients.
-    sampling_rate: below 1 only if each client takes part with this probability, independently and secretly, and
-    `clients` is the expected number. Then a client may be added; otherwise who takes part is public.
+    sampling_rate: below 1 only for Poisson sampling, against who sees the models alone (`client_sampling`).
+    shortfall_probability: of a round to release nothing; (1 + e^ε)·rounds·shortfall_probability is added to δ.
     """
 
-    noise_std: float
-    l2_clip: float
-    clients: float
     rounds: int
     relation: Relation
     sampling_rate: float = 1.0
+    sampling: ClientSampling = ClientSampling.FIXED_SIZE
+    adversary: Adversary = Adversary.PARTICIPANTS
+    shortfall_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        require_positive("noise_std", self.noise_std)
-        require_positive("l2_clip", self.l2_clip)
-        require_between("clients", self.clients, 1, LARGEST)
         require_whole("rounds", self.rounds, 1, MAX_COUNT)
         require_member("relation", self.relation, Relation)
         require_sampling_rate(self.sampling_rate, self.relation)
+        require_claim(self.sampling_rate, self.sampling, self.adversary)
+        require_between("shortfall_probability", self.shortfall_probability, 0, 1)
+        if self.shortfall_probability and self.sampling_rate == 1:
+            raise ParameterError("shortfall_probability is about Poisson sampling, and nothing is claimed for it here")
 
     @property
     def count(self) -> int:
@@ -136,8 +138,27 @@ class CentralGaussian:
 
     @property
     def slack(self) -> float:
-        """Zero: nothing is cut off."""
-        return 0.0
+        """What multiplies 1 + e^ε in δ, beyond the mechanism's own."""
+        return self.rounds * self.shortfall_probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralGaussian(_ClientRounds):
+    """Gaussian noise of `noise_std` on the mean of clients' updates, each of L2 norm ≤ l2_clip, `rounds` times.
+
+    clients: what the sum was divided by, the clients *counted*; the sensitivity is l2_clip / clients. With a
+    sampling_rate below 1 it is the expected number.
+    """
+
+    noise_std: float
+    l2_clip: float
+    clients: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive("noise_std", self.noise_std)
+        require_positive("l2_clip", self.l2_clip)
+        require_between("clients", self.clients, 1, LARGEST)
 
     def uses(self) -> GaussianUses:
         """Return the Gaussian mechanism's uses, noise_multiplier = noise_std·clients / l2_clip."""
@@ -147,7 +168,7 @@ class CentralGaussian:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantileCount:
+class QuantileCount(_ClientRounds):
     """The noisy count of clients below the clip, by which adaptive clipping moves it, `rounds` times.
 
     noise_std: of the count. Each client adds b − 1/2 for its bit b, so the sensitivity is 1/2 and the noise multiplier
@@ -155,25 +176,10 @@ class QuantileCount:
     """
 
     noise_std: float
-    rounds: int
-    relation: Relation
-    sampling_rate: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_positive("noise_std", self.noise_std)
-        require_whole("rounds", self.rounds, 1, MAX_COUNT)
-        require_member("relation", self.relation, Relation)
-        require_sampling_rate(self.sampling_rate, self.relation)
-
-    @property
-    def count(self) -> int:
-        """Rounds."""
-        return self.rounds
-
-    @property
-    def slack(self) -> float:
-        """Zero: nothing is cut off."""
-        return 0.0
 
     def uses(self) -> GaussianUses:
         """Return the Gaussian mechanism's uses."""
@@ -202,6 +208,33 @@ def update_noise_multiplier(noise_multiplier: float, count_noise_std: float) -> 
     return float(left**-0.5)
 
 
+def seen_by(adversary: Adversary, event: PrivacyEvent, cohorts: Cohorts) -> PrivacyEvent:
+    """Return the event to debit in the ledger that is kept against this adversary, for rounds of these cohorts.
+
+    Gaussian rounds of Poisson-drawn cohorts are amplified against who sees the models alone. Everything else is
+    returned as it is: against participants, for cohorts of fixed size, and of events that are amplified by nothing
+    here (DP-SGD, whose batches have their own sampling; discrete Gaussian and Skellam sums).
+    Requires: an event as for all clients, sampling_rate 1. Raises: ParameterError if the mean of a round that would be
+    amplified was not over the expected number of clients.
+    """
+    require_member("adversary", adversary, Adversary)
+    claimed = adversary is Adversary.MODELS_ALONE and cohorts.sampling is ClientSampling.POISSON
+    if not claimed or not isinstance(event, CentralGaussian | QuantileCount) or cohorts.sampling_rate == 1:
+        return event
+    if isinstance(event, CentralGaussian) and event.clients != cohorts.size:
+        raise ParameterError(
+            f"clients={event.clients:g} ≠ {cohorts.size:g}, the cohorts' expected size: to be amplified by Poisson "
+            "sampling the sum must be divided by the expected number of clients, not by those present"
+        )
+    return replace(
+        event,
+        sampling_rate=cohorts.sampling_rate,
+        sampling=ClientSampling.POISSON,
+        adversary=adversary,
+        shortfall_probability=cohorts.shortfall_probability,
+    )
+
+
 def event_to_fields(event: PrivacyEvent) -> dict[str, str | int | float]:
     """Return the event's fields and its `kind`, for JSON."""
     return {"kind": type(event).__name__, **asdict(event)}
@@ -215,8 +248,11 @@ def event_from_fields(given: object) -> PrivacyEvent:
     values = {name: value for name, value in given.items() if name != "kind"}
     try:
         values["relation"] = Relation(values["relation"])
-        if "sampling" in values:
+        if kind is DpSgd:
             values["sampling"] = BatchSampling(values["sampling"])
+        elif issubclass(kind, _ClientRounds):
+            values["sampling"] = ClientSampling(values["sampling"])
+            values["adversary"] = Adversary(values["adversary"])
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise EncodingError(f"a privacy event that cannot be: {error}") from error

@@ -25,10 +25,11 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from secureagg.dp.accounting import Guarantee, common_relation, epsilon, renyi_budget, renyi_divergence, require_epsilon
+from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.dp_events import PrivacyEvent, event_from_fields, event_to_fields, single
 from secureagg.dp.ledger_file import LedgerFile
 from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
@@ -54,6 +55,8 @@ class Ledger:
     """The ledger in the file `path`, made with these terms if it is not there; it must be reopened with the same ones.
 
     budget: (ε, δ) for everything that is ever debited. unit: whose data, in words, such as a federation and a data set.
+    adversary: whom it protects against. Events that are amplified by the sampling of clients go into a ledger against
+    models-alone, and nowhere else (`dp_events.seen_by`).
     Raises: ParameterError for other terms than the file's, a file open elsewhere, or a plan beyond the budget;
     EncodingError for a damaged file.
     """
@@ -64,10 +67,11 @@ class Ledger:
         budget: tuple[float, float],
         relation: Relation,
         *,
+        adversary: Adversary = Adversary.PARTICIPANTS,
         planned: Sequence[PrivacyEvent] | None = None,
         unit: str = "",
     ) -> None:
-        self.budget = Guarantee(*budget, relation)
+        self.budget = Guarantee(*budget, relation, adversary)
         require_epsilon("budget ε", self.budget.epsilon)
         self.unit = _checked_text("unit", unit)
         self._filter = _Adaptive(self.budget) if planned is None else _Planned(self.budget, tuple(planned))
@@ -85,14 +89,14 @@ class Ledger:
         Raises: BudgetExhausted, and then nothing is recorded; ParameterError for another neighbouring relation.
         """
         _checked_text("note", note)
-        self._require_relation(event)
+        self._require_kind(event)
         self._filter.admit(self.events, event)
         self._file.append({"event": event_to_fields(event), "note": note})
         self._debits.append(Debit(event, note))
 
     def affords(self, event: PrivacyEvent) -> bool:
         """Return whether `debit` would admit the event."""
-        self._require_relation(event)
+        self._require_kind(event)
         try:
             self._filter.admit(self.events, event)
         except BudgetExhausted:
@@ -104,12 +108,11 @@ class Ledger:
 
         It is a guarantee by itself if the events were planned; of events chosen adaptively, only the budget is.
         """
-        return Guarantee(epsilon(self.events, self.budget.delta), self.budget.delta, self.budget.relation)
+        return replace(self.budget, epsilon=epsilon(self.events, self.budget.delta))
 
     def remaining(self) -> Guarantee:
         """Return the budget's ε less what is spent. Rounds to come cost less than their ε alone: ε does not add up."""
-        left = max(0.0, self.budget.epsilon - self.spent().epsilon)
-        return Guarantee(left, self.budget.delta, self.budget.relation)
+        return replace(self.budget, epsilon=max(0.0, self.budget.epsilon - self.spent().epsilon))
 
     @property
     def events(self) -> tuple[PrivacyEvent, ...]:
@@ -142,17 +145,19 @@ class Ledger:
     def __repr__(self) -> str:
         return f"Ledger({str(self._file.path)!r}, {self.budget}, {len(self)} debits)"
 
-    def _require_relation(self, event: PrivacyEvent) -> None:
+    def _require_kind(self, event: PrivacyEvent) -> None:
         if not isinstance(event, PrivacyEvent):
             raise ParameterError(f"event must be a privacy event, not {type(event).__name__}")
         if event.relation is not self.budget.relation:
             raise ParameterError(f"an event for {event.relation}, and this ledger is for {self.budget.relation}")
+        _require_adversary((event,), self.budget)
 
     def _terms(self) -> dict[str, object]:
         return {
             "version": _VERSION,
             "unit": self.unit,
             "relation": str(self.budget.relation),
+            "adversary": str(self.budget.adversary),
             "epsilon": float(self.budget.epsilon),
             "delta": float(self.budget.delta),
             "filter": self._filter.terms(),
@@ -177,6 +182,7 @@ class _Planned:
             raise ParameterError("planned holds no events; leave it out to choose them as you go")
         if common_relation(planned) is not budget.relation:
             raise ParameterError(f"the planned events are not about {budget.relation}, the ledger's relation")
+        _require_adversary(planned, budget)
         cost = epsilon(planned, budget.delta)
         if cost > budget.epsilon:
             raise ParameterError(f"the planned events cost ε = {cost:.4g} > budget ε = {budget.epsilon:.4g}")
@@ -219,6 +225,13 @@ def _uses(events: Sequence[PrivacyEvent]) -> Counter[PrivacyEvent]:
         used = event.count if isinstance(event, DiscreteGaussianSum | SkellamSum) else event.uses().times
         counts[single(event)] += used
     return counts
+
+
+def _require_adversary(events: Sequence[PrivacyEvent], budget: Guarantee) -> None:
+    for event in events:
+        against = getattr(event, "adversary", Adversary.PARTICIPANTS)
+        if against is not budget.adversary and against is not Adversary.PARTICIPANTS:
+            raise ParameterError(f"an event against {against} only, in a ledger against {budget.adversary}")
 
 
 def _debit_of(body: dict[str, object]) -> Debit:

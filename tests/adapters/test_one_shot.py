@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fl_core
 import secureagg as sa
 from fl_core import Beside, Fault, Faults, Federation, NoContributionsError, PlainMean, Refused, Weights, run_rounds
 from fl_core.training import LocalUpdate
 from secureagg.adapters import fl_core as adapter
 from secureagg.adapters.fl_core import OneShotAggregation, OneShotRound
+from secureagg.dp.client_sampling import ClientSampling, Cohorts
 
 CLIP, BITS, MAX_WEIGHT = 10.0, 16, 40
 STEP = CLIP / (2 ** (BITS - 1) - 1)
@@ -388,3 +391,21 @@ class TestConstruction:
     def test_what_cannot_be_planned_is_refused_when_a_round_begins(self, changes: dict[str, Any], reason: str) -> None:
         with pytest.raises(sa.ParameterError, match=reason):
             aggregation_of(**changes).begin(1, MODEL, range(4))
+
+
+def test_cohorts_are_those_of_the_federation() -> None:
+    clients = [(np.zeros((1, 2)), np.zeros(1))] * 10
+    federation = Federation(
+        Steps(),
+        clients,
+        clients[0],
+        rounds=1,
+        cohort_size=4,
+        quorum=2,
+        weighting="uniform",
+        sampling=fl_core.ClientSampling.POISSON,
+    )
+    drawn = adapter.cohorts_of(federation, dropout_rate=0.1)
+    assert drawn == Cohorts(clients=10, size=4, sampling=ClientSampling.POISSON, quorum=2, dropout_rate=0.1)
+    everybody = replace(federation, cohort_size=None, sampling=fl_core.ClientSampling.FIXED_SIZE)
+    assert adapter.cohorts_of(everybody) == Cohorts(clients=10, size=10, sampling=ClientSampling.FIXED_SIZE, quorum=2)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from secureagg.dp import accounting
 from secureagg.dp.accounting import Guarantee, delta, dp_event, epsilon, quick_epsilon, renyi_budget, renyi_divergence
 from secureagg.dp.calibration import calibrate_noise, calibrate_rounds
+from secureagg.dp.client_sampling import Adversary, ClientSampling
 from secureagg.dp.dp_events import (
     BatchSampling,
     CentralGaussian,
@@ -45,6 +46,7 @@ DISCRETE = DiscreteGaussianSum(
 SKELLAM = SkellamSum(
     noise_variance_grid=1600.0, honest=50, l2_bound_grid=100.0, dimension=1000, rounds=3, relation=ZERO_OUT
 )
+AMPLIFIED = {"sampling_rate": 0.1, "sampling": ClientSampling.POISSON, "adversary": Adversary.MODELS_ALONE}
 EVENTS = [SGD, SHUFFLED, CENTRAL, COUNT, DISCRETE, SKELLAM]
 
 
@@ -265,7 +267,7 @@ class TestRejects:
                 replace(event, relation=ADD)
             with pytest.raises(ParameterError, match="relation"):
                 replace(event, relation="zero-out")  # type: ignore[arg-type]
-        assert replace(CENTRAL, relation=ADD, sampling_rate=0.1)
+        assert replace(CENTRAL, relation=ADD, **AMPLIFIED)  # type: ignore[arg-type]
 
     def test_nobody_honest(self) -> None:
         with pytest.raises(ParameterError, match="assumed_corrupt=5 must be below quorum=5"):

@@ -52,6 +52,21 @@ def test_cohorts_are_seeded_samples(linear_federation) -> None:
     assert linear_federation().cohort(1) == (0, 1, 2, 3, 4)
 
 
+def test_poisson_cohorts_hold_each_client_independently(linear_federation) -> None:
+    federation = linear_federation(cohort_size=2, weighting="uniform", sampling=fl.ClientSampling.POISSON)
+    cohorts = [federation.cohort(round_number) for round_number in range(1000)]
+    assert cohorts == [federation.cohort(round_number) for round_number in range(1000)]
+    assert all(cohort == tuple(sorted(set(cohort))) for cohort in cohorts)
+    held = np.array([[client in cohort for client in range(5)] for cohort in cohorts])
+    assert np.abs(held.mean(axis=0) - 0.4).max() < 4 * (0.4 * 0.6 / 1000) ** 0.5
+    assert np.abs(np.corrcoef(held.T)[np.triu_indices(5, 1)]).max() < 4 / 1000**0.5
+    assert 0.85 < held.sum(axis=1).var() / (5 * 0.4 * 0.6) < 1.15  # of fixed size it would be 0
+    everybody = linear_federation(weighting="uniform", sampling=fl.ClientSampling.POISSON)
+    assert everybody.cohort(1) == (0, 1, 2, 3, 4)
+    assert (federation.expected_clients, everybody.expected_clients) == (2, 5)
+    assert linear_federation(cohort_size=2).expected_clients is None
+
+
 def test_client_seeds_are_all_different(linear_federation) -> None:
     federations = [linear_federation(seed=seed) for seed in (0, 1)]
     seeds = {f.client_seed(number, client) for f in federations for number in range(20) for client in range(20)}
@@ -67,6 +82,8 @@ def test_client_seeds_are_all_different(linear_federation) -> None:
         ({"cohort_size": 6}, "cohort_size=6, clients=5"),
         ({"clients": []}, "clients=0"),
         ({"weighting": "size"}, "weighting='size'"),
+        ({"sampling": "poisson", "weighting": "uniform"}, "sampling='poisson': must be a ClientSampling"),
+        ({"sampling": fl.ClientSampling.POISSON}, "sampling=poisson with weighting='examples'"),
         ({"rounds": -1}, "rounds=-1"),
         ({"seed": -1}, "seed=-1"),
     ],

@@ -65,6 +65,43 @@ def test_only_the_sampled_cohort_takes_part(linear_federation) -> None:
         assert set(result.bytes_down) == set(result.losses) == set(result.clients)
 
 
+def test_poisson_cohorts_are_divided_by_their_expected_number(linear_federation) -> None:
+    """Not by the clients there, or the model would tell how many; a scalar layer keeps its shape and dtype."""
+    federation = linear_federation(
+        cohort_size=3, quorum=1, weighting="uniform", sampling=fl.ClientSampling.POISSON, rounds=6
+    )
+    weights = federation.trainer.initial_weights(federation.seed)
+    sizes = set()
+    for result in play(federation):
+        cohort = federation.cohort(result.round_number)
+        assert result.clients == cohort
+        updates = [
+            federation.trainer.train(
+                weights, *federation.clients[client], federation.client_seed(result.round_number, client)
+            ).update
+            for client in cohort
+        ]
+        for index, new in enumerate(result.weights):
+            moved = weights[index] + np.sum([update[index] for update in updates], axis=0) / 3
+            np.testing.assert_allclose(new, moved, rtol=1e-5)
+            assert new.shape == weights[index].shape and new.dtype == weights[index].dtype
+        weights = result.weights
+        sizes.add(len(cohort))
+    assert len(sizes) > 1
+
+
+def test_a_cohort_below_the_quorum_is_an_error_before_anybody_trains(linear_federation) -> None:
+    federation = linear_federation(
+        cohort_size=3, quorum=3, weighting="uniform", sampling=fl.ClientSampling.POISSON, rounds=50
+    )
+    short = next(number for number in range(1, 50) if len(federation.cohort(number)) < 3)
+    present = len(federation.cohort(short))
+    trained: list[int] = []
+    with pytest.raises(fl.QuorumError, match=f"round {short}: {present} clients took part, quorum=3; dropped: $"):
+        play(federation, observe=lambda event: trained.append(event.round_number) if event.stage == "train" else None)
+    assert short not in trained
+
+
 def test_vanished_before_training(linear_federation) -> None:
     for result in play(linear_federation(), faults=at(2, fl.Fault.BEFORE_TRAINING)):
         assert result.clients == (0, 1, 3, 4)

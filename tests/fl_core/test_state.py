@@ -151,6 +151,13 @@ def test_other_configuration_is_refused_naming_the_difference(
     assert message.count("in the state") == 1
 
 
+def test_cohorts_drawn_otherwise_are_another_configuration(linear_federation, tmp_path: Path) -> None:
+    federation = linear_federation(rounds=1, weighting="uniform")
+    play(federation, tmp_path)
+    with pytest.raises(fl.StateError, match="sampling: fixed-size in the state, poisson now"):
+        play(dataclasses.replace(federation, sampling=fl.ClientSampling.POISSON), tmp_path, resume=True)
+
+
 def test_other_trainer_and_aggregation_are_refused_together(linear_federation, tmp_path: Path) -> None:
     federation = linear_federation(rounds=1)
     play(federation, tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secureagg.dp.binomial import binomial_tail
 from secureagg.dp.dpsgd.backend import keras
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
@@ -70,7 +71,7 @@ class PoissonBatches(_Batches):
         self.expected_batch = expected_batch
         self.rate = expected_batch / n
         self.capacity = capacity or _smallest_capacity(n, self.rate)
-        self.overflow_probability = _binomial_tail(n, self.rate, self.capacity)
+        self.overflow_probability = binomial_tail(n, self.rate, self.capacity)
         self.overflows = 0
 
     def __len__(self) -> int:
@@ -123,23 +124,6 @@ def _padded(values: NDArray[Any], chosen: NDArray[np.intp], capacity: int) -> ND
 
 def _smallest_capacity(n: int, rate: float) -> int:
     capacity = math.ceil(rate * n / _MULTIPLE) * _MULTIPLE
-    while capacity < n and _binomial_tail(n, rate, capacity) > _NEGLIGIBLE:
+    while capacity < n and binomial_tail(n, rate, capacity) > _NEGLIGIBLE:
         capacity += _MULTIPLE
     return min(capacity, n)
-
-
-def _binomial_tail(n: int, rate: float, above: int) -> float:
-    """Return P(Binomial(n, rate) > above), summed until the terms no longer matter."""
-    if above >= n:
-        return 0.0
-    if rate >= 1:
-        return 1.0
-    k = above + 1
-    choose = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    term = math.exp(choose + k * math.log(rate) + (n - k) * math.log1p(-rate))
-    total, odds = 0.0, rate / (1 - rate)
-    while k <= n and term > total * 1e-17:
-        total += term
-        term *= (n - k) / (k + 1) * odds
-        k += 1
-    return min(total, 1.0)
