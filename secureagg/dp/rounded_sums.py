@@ -64,8 +64,9 @@ class RoundedGaussianSum:
 
     noise_std_grid: σ of one party's noise, in grid steps, at least 1/2. honest: parties whose noise is in the sum and
     unknown to the adversary. l2_clip_grid: C_g, the L2 bound of an update *before* it is rounded, in grid steps.
-    redrawn_probability: that one round's rounding or noise is drawn anew (beyond a bound that is proven of it); each
-    round adds (1 + e^ε) times it to δ. dimension: d coordinates. rounds: how many sums.
+    redrawn_probability: that in one round the rounding, or the noise of any honest party, is drawn anew (beyond a bound
+    that is proven of it); each round adds (1 + e^ε) times it to δ. dimension: d coordinates of what is rounded, padding
+    included. rounds: how many sums.
 
     Requires: √honest·σ ≥ 8 steps; rounding that is unbiased to within 2^-32 steps, a coordinate by itself, to one of
     the two neighbours, by words the adversary does not know and which nothing else depends on but through the sums: no

@@ -73,6 +73,13 @@ class TestAccounting:
         assert epsilon(one(8.0, 0.5, 64), 1e-5) < 1.0001 * quick_epsilon(one(8.0, 0.5, 64), 1e-5)
         assert epsilon(one(50.0, 7.5, 45), 1e-5) < 0.95 * quick_epsilon(one(50.0, 7.5, 45), 1e-5)
 
+    def test_sums_that_differ(self) -> None:
+        """Of two, both count: uses that are the same, and closeness of each."""
+        twin, blurred = replace(EVENT, redrawn_probability=1e-15), replace(EVENT, noise_std_grid=1.5, l2_clip_grid=10.0)
+        assert epsilon([EVENT, twin], 1e-5) == pytest.approx(epsilon([EVENT] * 2, 1e-5), rel=1e-6)
+        assert min(epsilon([EVENT, blurred], 1e-5), epsilon([blurred, EVENT], 1e-5)) > epsilon(blurred, 1e-5)
+        assert epsilon([EVENT, blurred], 1e-5) == pytest.approx(epsilon([blurred, EVENT], 1e-5))
+
     def test_beside_other_gaussians(self) -> None:
         other = CentralGaussian(noise_std=0.1, l2_clip=1.0, clients=50, rounds=2, relation=ZERO_OUT)
         both = dp_accounting.ComposedDpEvent(
@@ -127,7 +134,7 @@ class TestAccounting:
                 ledger.debit(EVENT)
             assert ledger.spent().epsilon < 4
         with Ledger(tmp_path / "b", (4.0, 1e-5), ZERO_OUT) as ledger:
-            with pytest.raises(BudgetExhausted, match="batches cut"):
+            with pytest.raises(BudgetExhausted, match="values drawn anew"):
                 ledger.debit(replace(EVENT, redrawn_probability=1e-8))
             assert ledger.affords(replace(EVENT, redrawn_probability=1e-10))
 

@@ -125,6 +125,18 @@ class TestRenyi:
         for order, bound in zip((1.5, 2.0, 3.0), event.curve(np.array([1.5, 2.0, 3.0])), strict=True):
             assert max(divergence(p, q, order), divergence(q, p, order)) <= bound
 
+    def test_what_the_curve_adds_up(self) -> None:
+        """Lemma 3 in other words, where d, τ and the words' 2^-32 all matter."""
+        event = replace(EVENT, noise_std_grid=0.8, honest=150, l2_clip_grid=0.01, dimension=10**9)
+        b, norm = 1 / (0.64 * 150), 0.01 * (1 + 1e-9) + math.sqrt(10**9) / 2**32
+        tau = gaussian_sum_distance(0.8, 150)
+        for order in (2, 9):
+            kappa = 1 / (1 - order * b / 4)
+            update = order * b / 2 * norm**2 * (1 + kappa**2 * (order - 1) * b / 4)
+            rounding = 10**9 * (kappa**2 * order * b**2 / 16 + tau * (order - 0.5) / (order - 1))
+            assert event.curve(np.array([float(order)]))[0] == pytest.approx(update + rounding, rel=1e-12)
+        assert one(8.0, 0.01).curve(np.array([2.0])) < replace(one(8.0, 0.01), dimension=10**9).curve(np.array([2.0]))
+
     @pytest.mark.parametrize(("s", "loosest"), [(8.0, 0.992), (20.0, 0.998), (50.0, 0.9995)])
     def test_is_not_vacuous(self, s: float, loosest: float) -> None:
         for x in (0.5, 1.5, s + 0.5):
@@ -249,6 +261,18 @@ class TestCloseness:
         law = np.log(kernel @ weights)[90 + y]
         apart = np.max(np.abs(law - gaussian(s, centre, 90)[90 + y]))
         assert 1e-5 < apart <= 5 * math.exp(-2 * math.pi**2 * r2)
+
+    def test_what_stands_for_it(self) -> None:
+        event = replace(EVENT, noise_std_grid=1.0, rounds=5)
+        tau, omega = gaussian_sum_distance(1.0, 64), 5 * math.exp(-8 * math.pi**2)
+        assert event.uses() == (pytest.approx(math.sqrt(60) / 200, rel=1e-8), 1.0, 5)
+        assert one(8.0, 1e-9).uses().noise_multiplier == pytest.approx(math.sqrt(60) / (1e-9 + 2.0**-32))
+        assert event.blur.pointwise == pytest.approx(10**5 * (tau + 2 * omega))
+        assert event.blur.slope == pytest.approx(10**5 / 64**2 / 16 * (16 / 15) ** 2)
+        assert event.blur.highest == 16
+        assert 0 < replace(EVENT, noise_std_grid=90.0).blur.pointwise == pytest.approx(2e5 * omega)
+        assert Blur(1.0, 16.0, 3.0) * 4 + Blur(0.5, 15.0, 7.0) == Blur(4.5, 15.0, 19.0)
+        assert Blur(0.5, 15.0, 7.0) + Blur(1.0, 16.0, 3.0) == Blur(1.5, 15.0, 10.0)
 
     def test_order_is_nearly_the_best(self) -> None:
         for blur in (Blur(1e-6, 5000.0, 0.0), Blur(1e-3, 40.0, 0.1), Blur(2.0, 16.9, 0.0)):
