@@ -3,7 +3,8 @@
 Gaussian events compose as privacy loss distributions (`PLDAccountant`), and so do rounded sums by the mechanisms that
 stand for them (`rounded_sums`). As soon as one event has only a Rényi curve, all compose in Rényi divergence: the curve
 is added to that of `RdpAccountant`, whose own conversion to (ε, δ) is used (Canonne, Kamath, Steinke, NeurIPS 2020,
-Proposition 12); so it is for ε in the hundreds. All numbers are upper bounds.
+Proposition 12); so it is for ε in the hundreds. Rounded sums have both, and the smaller ε is told. All numbers are
+upper bounds.
 
 Relations: what add-or-remove gives holds for zero-out, since sums differ by one clip. Under replace they differ by
 two. Without sampling that halves every noise multiplier; it is done here, because dp-accounting 0.4.3 does not do it.
@@ -54,6 +55,7 @@ _ORDERS = (*(1 + x / 10 for x in range(1, 100)), *map(float, range(11, 64)), 128
 _QUICK_ORDERS = (*map(float, range(2, 64)), 128.0, 256.0)
 _WIDEST_LOSS = 150.0
 _HIGHEST_EPSILON = 500.0  # e^ε is still a float
+_MISSED_SHARE = 1e-3  # of δ, left for where rounded sums are not close to the mechanisms that stand for them
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def delta(events: Events, epsilon: float) -> float:
     require_epsilon("epsilon", epsilon)
     composition = _compose(_listed(events))
     bound = _Bound(composition, quick=False)
-    return min(1.0, bound.delta(float(epsilon)) + _overflow(composition.slack, epsilon))
+    found = min(1.0, bound.delta(float(epsilon)) + _overflow(composition.slack, epsilon))
+    return _blurred_delta(composition, float(epsilon), found)
 
 
 def accountant(events: Events) -> str:
@@ -235,7 +238,8 @@ def _least_fixed(epsilon: Callable[[float], float]) -> float:
 def _blurred_epsilon(composition: _Composition, delta: float) -> float:
     """Return ε by the loss distributions of the Gaussian mechanisms that stand for rounded sums; inf without those.
 
-    Of δ a thousandth is left for where the two are not close (`Blur.epsilon`).
+    δ = e^η·left + (1 + e^ε)·missed + what the sums' own slack takes (`Blur.epsilon`), with (1 + e^ε)·missed a
+    thousandth of it.
     """
     standing = _standing(composition)
     if standing is None or not _by_loss(standing[0]):
@@ -244,12 +248,38 @@ def _blurred_epsilon(composition: _Composition, delta: float) -> float:
     bound = _Bound(mechanisms, quick=False)
 
     def epsilon(limit: float) -> float:
-        missed = 1e-3 * delta / (1 + math.exp(min(limit, _HIGHEST_EPSILON)))
+        # Past e^500 the limit would no longer bound what is missed; a tiny δ has no share left that is a float.
+        missed = _missed(delta, limit) if limit <= _HIGHEST_EPSILON else 0.0
+        if missed == 0:
+            return math.inf
         blurred = blur.epsilon(missed)
-        left = (0.999 * delta - _overflow(composition.slack, limit)) * math.exp(-blurred)
+        left = ((1 - _MISSED_SHARE) * delta - _overflow(composition.slack, limit)) * math.exp(-blurred)
         return bound.epsilon(left) + blurred if left > 0 else math.inf
 
     return _least_fixed(epsilon)
+
+
+def _blurred_delta(composition: _Composition, epsilon: float, found: float) -> float:
+    """Return the least δ that those mechanisms prove, starting from one that is `found` already."""
+    standing = _standing(composition)
+    if standing is None or not _by_loss(standing[0]):
+        return found
+    mechanisms, blur = standing
+    bound = _Bound(mechanisms, quick=False)
+    for _ in range(5):  # whatever is taken for missed proves a δ; a thousandth of that δ is nearly the best
+        missed = _missed(found, epsilon)
+        blurred = blur.epsilon(missed) if 0 < missed < 1 else math.inf
+        if blurred >= epsilon:
+            break
+        others = missed * (1 + math.exp(epsilon)) + _overflow(composition.slack, epsilon)
+        before, found = found, min(found, math.exp(blurred) * bound.delta(epsilon - blurred) + others)
+        if found >= before * (1 - 1e-6):
+            break
+    return found
+
+
+def _missed(delta: float, epsilon: float) -> float:
+    return _MISSED_SHARE * delta / (1 + math.exp(epsilon))
 
 
 def _standing(composition: _Composition) -> tuple[_Composition, Blur] | None:
@@ -326,7 +356,9 @@ class _Renyi:
 
     def get_delta(self, epsilon: float) -> float:
         module = _library().rdp.rdp_privacy_accountant
-        return float(module.compute_delta(self._orders, self._divergences, epsilon)[0])
+        # The library takes ln(1 − e^−r), which is no number where e^−r is 1 in floats.
+        divergences = np.maximum(self._divergences, 2.0**-52)
+        return float(module.compute_delta(self._orders, divergences, epsilon)[0])
 
 
 _Accountant = Any  # a library's accountant, or _Renyi: get_epsilon(δ) and get_delta(ε)

@@ -13,7 +13,7 @@ Without, events may depend on all that was released. Admitted is what keeps thei
 fixed in the file's first line, within B, where (α, B)-RDP implies (ε, 0.99·δ). This is a valid filter by Feldman and
 Zrnic, "Individual privacy accounting via a Rényi filter", NeurIPS 2021, Theorem 4.3 (with Theorem 3.1). To take the
 best of several orders, or loss distributions, for events chosen adaptively is not valid for free (Rogers, Roth, Ullman,
-Vadhan, NeurIPS 2016). 0.01·δ is kept for Poisson batches that were cut.
+Vadhan, NeurIPS 2016). 0.01·δ is kept for Poisson batches that were cut and for values that were drawn anew.
 
 The ledger holds events and notes, never a client's values. It protects who keeps it: a client's own makes that client
 refuse a round; an aggregator's protects nobody from the aggregator.
@@ -215,7 +215,8 @@ class _Adaptive:
             raise BudgetExhausted(f"divergence {spent:.4g} of order {self._order:g} > {self._bound:.4g}, the budget")
         cut = sum(getattr(one, "slack", 0.0) for one in events) * (1 + math.exp(self._budget.epsilon))
         if cut > _CUT_SHARE * self._budget.delta:
-            raise BudgetExhausted(f"δ = {cut:.3g} for batches cut to size > {_CUT_SHARE * self._budget.delta:.3g}")
+            kept = _CUT_SHARE * self._budget.delta
+            raise BudgetExhausted(f"δ = {cut:.3g} for batches cut to size or values drawn anew > {kept:.3g}")
 
 
 def _uses(events: Sequence[PrivacyEvent]) -> Counter[PrivacyEvent]:

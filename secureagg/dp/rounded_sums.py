@@ -47,13 +47,14 @@ class Blur:
         return Blur(rounds * self.slope, self.highest, rounds * self.pointwise)
 
     def epsilon(self, missed: float) -> float:
-        """Return η: what (ε, δ) says of P̃, (ε + η, e^η·δ + (1 + e^ε)·missed) says of P.
+        """Return η: what (ε, δ) says of P̃, (ε + η, e^η·δ + (1 + e^ε)·missed) says of P, for missed in (0, 1).
 
         P(S) ≤ e^η·P̃(S) + missed for every event S, and the other way round, by Markov's inequality for the likelihood
-        ratio's power k − 1: η = slope·k + ln(1/missed)/(k − 1).
+        ratio's power k − 1: η = slope·k + ln(1/missed)/(k − 1). Pointwise factors multiply what is missed as well, so
+        it is taken e^−pointwise smaller here.
         """
-        log = -math.log(missed)
-        order = math.floor(min(1 + math.sqrt(log / self.slope), self.highest))
+        log = self.pointwise - math.log(missed)
+        order = max(2, math.floor(min(1 + math.sqrt(log / self.slope), self.highest)))
         return self.slope * order + self.pointwise + log / (order - 1)
 
 
@@ -63,19 +64,21 @@ class RoundedGaussianSum:
 
     noise_std_grid: σ of one party's noise, in grid steps, at least 1/2. honest: parties whose noise is in the sum and
     unknown to the adversary. l2_clip_grid: C_g, the L2 bound of an update *before* it is rounded, in grid steps.
-    redrawn_probability: that one round's rounding or noise is drawn anew (beyond a bound that is proven of it); each
-    round adds (1 + e^ε) times it to δ. dimension: d coordinates. rounds: how many sums.
+    redrawn_probability: that in one round the rounding, or the noise of any honest party, is drawn anew (beyond a bound
+    that is proven of it); each round adds (1 + e^ε) times it to δ. dimension: d coordinates of what is rounded, padding
+    included. rounds: how many sums.
 
     Requires: √honest·σ ≥ 8 steps; rounding that is unbiased to within 2^-32 steps, a coordinate by itself, to one of
-    the two neighbours, by words the adversary does not know. Relation: zero-out, whose neighbour is the zero vector,
-    which rounding leaves alone.
+    the two neighbours, by words the adversary does not know and which nothing else depends on but through the sums: no
+    error feedback. Relation: zero-out, whose neighbour is the zero vector, which rounding leaves alone.
 
     With s² = honest·σ², b = 1/s² and κ = 1/(1 − αb/4), whole orders α < 4/b cost at most
 
-        αb/2·C_g²·(1 + κ²·(α − 1)·b/4) + d·κ²·αb²/16 + dτ·(α − 1/2)/(α − 1)        Lemma 1 of the note
+        αb/2·C_g²·(1 + κ²·(α − 1)·b/4) + d·κ²·αb²/16 + dτ·(α − 1/2)/(α − 1)        Lemma 3 of the note
 
-    τ: how far a sum of discrete Gaussians is from one (`gaussian_sum_distance`). Between whole orders (α − 1)·D_α is
-    convex, so a straight line bounds it. `uses` and `blur` give the tighter loss distributions (Lemmas 2 to 4).
+    in either direction. τ: how far a sum of discrete Gaussians is from one (`gaussian_sum_distance`). Between whole
+    orders (α − 1)·D_α is convex, so a straight line bounds it. `uses` and `blur` give the tighter loss distributions
+    (Lemmas 1, 2 and 4).
     """
 
     noise_std_grid: float
@@ -156,7 +159,7 @@ class RoundedGaussianSum:
     def blur(self) -> Blur:
         """How close one round is to that mechanism."""
         b = self.sum_std**-2
-        # For k·b ≤ 1/4 both directions are below d·k·b²/16 times κ² ≤ 1/(1 − 1/16)² (Lemmas 2 and 3).
+        # For k·b ≤ 1/4 both directions are below d·k·b²/16 times κ² ≤ 1/(1 − 1/16)² (Lemmas 1 and 2).
         slope = self.dimension * b**2 / 16 / (1 - _HIGHEST_PRODUCT / 4) ** 2
         tau = gaussian_sum_distance(self.noise_std_grid, self.honest)
         return Blur(slope, _HIGHEST_PRODUCT / b, self.dimension * (tau + 2 * _SMOOTHING_DISTANCE))
