@@ -3,6 +3,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# The site's own: Sphinx and tensorflow-privacy, which pins packaging==22.0, do not go together.
+SITE_VENV := .venv-site
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
             $$p -c '$(SUITABLE)' 2>/dev/null && { echo $$p; break; }; done)
@@ -11,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-mnist lint types layers bench docs constraints clean
+.PHONY: help demo test test-mnist lint types layers bench docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +56,16 @@ bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean t
 docs: $(VENV)/.with-dev  ## run every code block of README and docs
 	@$(BIN)/python -m pytest tests/test_documents.py
 
+$(SITE_VENV)/.with-docs: pyproject.toml constraints/site.txt | $(VENV)/bin/python
+	@echo "Installing secureagg[docs] into $(SITE_VENV), pinned by constraints/site.txt (half a minute the first time)"
+	@$(BIN)/python -m venv $(SITE_VENV)
+	@$(SITE_VENV)/bin/python -m pip install --quiet -c constraints/site.txt -e '.[docs]'
+	@touch $@
+
+site: $(SITE_VENV)/.with-docs  ## the documentation site in build/site; a warning fails it
+	@$(SITE_VENV)/bin/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "build/site/index.html"
+
 constraints:  ## pin today's versions for $(PYTHON) in constraints/
 	@d=$$(mktemp -d) && $(PYTHON) -m venv $$d && $$d/bin/python -m pip install --quiet '.[dev]' \
 	  && tag=$$($$d/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])') \
@@ -61,4 +73,4 @@ constraints:  ## pin today's versions for $(PYTHON) in constraints/
 	  && echo "wrote constraints/$$tag.txt"
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SITE_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
