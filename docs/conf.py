@@ -37,7 +37,7 @@ html_show_sphinx = False
 myst_heading_anchors = 4
 
 nb_execution_mode = "force"
-nb_execution_timeout = 60
+nb_execution_timeout = 300  # a cell, kernels being compiled the first time; all of a notebook takes seconds
 nb_execution_raise_on_error = True
 
 autodoc_member_order = "groupwise"

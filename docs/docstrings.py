@@ -15,7 +15,9 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
+
+from secureagg.dp.dp_events import PrivacyEvent
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -24,7 +26,7 @@ __all__ = ["setup", "to_restructured_text"]
 
 _SECTIONS = ("Raises", "Requires", "Guarantees", "Depart")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]*")
-_EVENTS = "DpSgd | CentralGaussian | QuantileCount | DiscreteGaussianSum | SkellamSum"  # the aliases of accounting
+_EVENTS = " | ".join(kind.__name__ for kind in get_args(PrivacyEvent))
 _INLINE = re.compile(
     r"``?(?P<code>[^`]+)``?|\*\*(?P<strong>[^*]+)\*\*|(?<!\S)\*(?P<emphasis>\w+)\*(?!\w)|(?P<special>[\\*_|])"
 )
@@ -129,7 +131,7 @@ def _process_signature(
 
 
 def _short(text: str | None) -> str | None:
-    """Return numpy's array types as they are written, and defaults that are made anew in a way that parses."""
+    """Return array and event types by their aliases, and defaults that are made anew in a way that parses."""
     if text is None:
         return None
     text = _ARRAY.sub(r"NDArray[\g<dtype>]", text).replace("<factory>", "...")
