@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -56,11 +57,12 @@ def write_contribution(
     *,
     observe: Observer | None = None,
     deal: Callable[[Sharing, NDArray[np.int64]], Dealer] = Dealer,
+    prover: Callable[[Statement, Witness], Prover] = Prover,
 ) -> None:
     """Write a signed contribution: `write(offset, data)` is called with its parts, from several threads in turn.
 
     contributor: the id it is sent under; identity: of that client or member. deal: makes the shares of the one-time
-    key.
+    key; prover: the proof, with proofs. Both are the library's own but where a liar is played.
     """
     plan, statement = session.plan, session.plan.statement_of(contributor)
     secrets, frames = _encrypt_within(session, grid, write, observe)
@@ -72,7 +74,7 @@ def write_contribution(
     if statement is None:
         header = replace(header, check=dealer.check(header.dealing().challenge(session.sid)))
     else:
-        header, proof = _prove(session, statement, header, dealer, secrets, grid)
+        header, proof = _prove(session, header, dealer, secrets, grid, partial(prover, statement))
         if observe is not None:
             observe(Event("prove", 1, 1))
     signature = identity.sign(Label.CONTRIBUTION, header.dealing().message(session.sid))
@@ -148,7 +150,12 @@ def _encrypt(
 
 
 def _prove(
-    session: Session, statement: Statement, header: Header, dealer: Dealer, secrets: _Secrets, grid: Grid
+    session: Session,
+    header: Header,
+    dealer: Dealer,
+    secrets: _Secrets,
+    grid: Grid,
+    make_prover: Callable[[Witness], Prover],
 ) -> tuple[Header, bytes]:
     """Return the header with its commitment, share check and proof's digest, and the proof.
 
@@ -156,7 +163,7 @@ def _prove(
     knew the challenge could commit to another key than it dealt.
     """
     polynomials, masks = dealer.polynomials.view(np.uint64), dealer.masks.view(np.uint64)
-    prover = Prover(statement, Witness(grid.values, secrets.errors, polynomials, masks, grid.weight))
+    prover = make_prover(Witness(grid.values, secrets.errors, polynomials, masks, grid.weight))
     while True:
         committed = replace(header, commitment=prover.commit())
         checked = replace(committed, check=dealer.check(committed.dealing().challenge(session.sid)))

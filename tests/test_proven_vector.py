@@ -6,7 +6,6 @@ import ast
 import base64
 import hashlib
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -18,18 +17,16 @@ from typing import Any
 import pytest
 
 import secureagg as sa
+from secureagg.selfcheck.vectors import STORED, Stored, load, session_of
 from secureagg.verification import Verdict, verify_many
-from tests.test_vectors import session_of
 
 VECTORS = Path(__file__).with_name("vectors")
-FILE = VECTORS / "contributions" / "proven.json"
-
-Stored = dict[str, Any]
+FILE = Path(str(STORED)) / "contributions" / "proven.json"
 
 
 @pytest.fixture
 def stored() -> Stored:
-    return json.loads(FILE.read_text())
+    return load("contributions/proven")
 
 
 def test_the_library_accepts_the_stored_contribution(stored: Stored) -> None:

@@ -8,7 +8,6 @@ import ast
 import copy
 import hashlib
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -26,24 +25,13 @@ from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
 from secureagg.ring.xof import PublicExpansion
 from secureagg.roster import Label
+from secureagg.selfcheck.vectors import STORED, Stored, load, session_of, tensors
 
 VECTORS = Path(__file__).with_name("vectors")
+FILES = Path(str(STORED))
 ROUNDS = ("optimistic", "robust", "tiny")
 
-Stored = dict[str, Any]
 Change = Callable[[Stored], None]
-
-
-def load(name: str) -> Stored:
-    stored: Stored = json.loads((VECTORS / f"{name}.json").read_text())
-    return stored
-
-
-def tensors(layout: sa.Layout, encoded: list[str]) -> list[np.ndarray[Any, Any]]:
-    return [
-        np.frombuffer(bytes.fromhex(each), np.dtype(dtype).newbyteorder("<")).astype(dtype).reshape(shape)
-        for each, shape, dtype in zip(encoded, layout.shapes, layout.dtypes, strict=True)
-    ]
 
 
 def members_of(stored: Stored, directory: Path) -> list[sa.CommitteeMember]:
@@ -53,14 +41,6 @@ def members_of(stored: Stored, directory: Path) -> list[sa.CommitteeMember]:
         Journal(directory / str(m)).prekey(stored["round_number"], bytes.fromhex(secret))
         members.append(sa.CommitteeMember(sa.Identity(bytes.fromhex(seed)), journal=directory / str(m)))
     return members
-
-
-def session_of(stored: Stored) -> sa.Session:
-    plan = sa.RoundPlan.from_bytes(stored["plan"].encode(), allow_insecure=True)
-    roster = sa.Roster.from_bytes(bytes.fromhex(stored["roster"]))
-    prekeys = [bytes.fromhex(each) for each in stored["prekeys"]]
-    model = tensors(plan.layout, stored["model"])
-    return sa.Session(plan, roster, prekeys=prekeys, round_number=stored["round_number"], model=model)
 
 
 def request_hashes(session: sa.Session, request: Request) -> dict[str, str]:
@@ -123,7 +103,7 @@ def test_the_generator_makes_the_stored_files_byte_for_byte(tmp_path: Path) -> N
     command = [sys.executable, str(VECTORS / "generate.py"), str(tmp_path)]
     subprocess.run(command, check=True, env=environment, capture_output=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert made == {path.name: path.read_bytes() for path in VECTORS.glob("*.json")}
+    assert made == {path.name: path.read_bytes() for path in FILES.glob("*.json")}
 
 
 # The independent verifier
@@ -153,7 +133,7 @@ def test_the_verifier_shares_no_code_with_the_library() -> None:
 
 
 def test_the_verifier_accepts_the_stored_vectors() -> None:
-    files = sorted(str(path) for path in VECTORS.glob("*.json"))
+    files = sorted(str(path) for path in FILES.glob("*.json"))
     command = [sys.executable, str(VECTORS / "verify.py"), *files]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert [line.split(": ")[1] for line in lines] == [

@@ -13,6 +13,7 @@ from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption
 from secureagg.cli.plan import plan
 from secureagg.cli.privacy_audit import audit
+from secureagg.cli.selfcheck import selfcheck
 from secureagg.cli.verify import verify
 from secureagg.cli.warm import warm_up
 
@@ -53,4 +54,5 @@ app.command()(plan)
 app.command()(calibrate)
 app.command()(verify)
 app.command(no_args_is_help=False)(audit)
+app.command(no_args_is_help=False)(selfcheck)
 app.command("warm-up", no_args_is_help=False)(warm_up)

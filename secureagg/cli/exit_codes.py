@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     QUORUM = 6
     BUDGET = 7
     MISSING_EXTRA = 8
+    BROKEN_LAW = 9
     INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
     @property
@@ -45,6 +46,7 @@ _MEANINGS = {
     ExitCode.QUORUM: "too few parties took part",
     ExitCode.BUDGET: "the privacy budget is exhausted",
     ExitCode.MISSING_EXTRA: "an optional dependency is not installed",
+    ExitCode.BROKEN_LAW: "selfcheck found a broken law: this installation computes wrongly",
     ExitCode.INTERRUPTED: "interrupted",
 }
 

@@ -27,7 +27,7 @@ from secureagg.zk.soundness import SHARE_REPETITIONS
 from secureagg.zk.statement import EXTENSION, Statement
 from secureagg.zk.transcript import Transcript, field_elements
 
-__all__ = ["Instance", "Prover", "Witness", "verify"]
+__all__ = ["Instance", "Prover", "Witness", "begin", "verify"]
 
 _LABEL = "secureagg v1 validity"
 
@@ -82,7 +82,7 @@ class Prover:
         s, w, places = self._statement, self._witness, self._places
         if not self._root:
             raise ParameterError("commit() comes before each prove(): a commitment is good for one proof")
-        transcript, relations, seed = _begin(s, instance, self._root)
+        transcript, relations, seed = begin(s, instance, self._root)
         length = s.shape.message_length
         padded = np.zeros(length * places.errors.stop, dtype=np.int64)
         padded[: s.values] = w.values
@@ -124,11 +124,11 @@ def verify(statement: Statement, instance: Instance, root: bytes, proof: bytes |
 
     Raises: EncodingError naming the check that failed; ParameterError if the instance does not fit the statement.
     """
-    transcript, relations, _ = _begin(statement, instance, root)
+    transcript, relations, _ = begin(statement, instance, root)
     iop.verify(statement.shape, statement.prime, root, proof, transcript, relations)
 
 
-def _begin(statement: Statement, instance: Instance, root: bytes) -> tuple[Transcript, ValidityRelations, bytes]:
+def begin(statement: Statement, instance: Instance, root: bytes) -> tuple[Transcript, ValidityRelations, bytes]:
     """Absorb everything public, and draw what the second oracle depends on."""
     s = statement
     expected = ((s.coefficients,), (SHARE_REPETITIONS, s.secrets), (s.threshold, SHARE_REPETITIONS))

@@ -1,4 +1,4 @@
-"""Writes the test vectors: `python generate.py DIRECTORY` (tests/vectors itself to renew the stored ones).
+"""Writes the test vectors: `python generate.py DIRECTORY` (secureagg/selfcheck/stored to renew the stored ones).
 
 TEST ONLY. A client's keys, errors and shares come from the operating system, by design with no way to seed them. Here
 `os.urandom` and the generation of X25519 keys are replaced for the length of a call by a stream that follows from a

@@ -1,4 +1,5 @@
-"""Writes the stored proofs: `python -m tests.vectors.generate_proofs DIRECTORY` (tests/vectors/proofs to renew them).
+"""Writes the stored proofs: `python -m tests.vectors.generate_proofs DIRECTORY`
+(secureagg/selfcheck/stored/proofs to renew them).
 
 TEST ONLY. The prover's blinding comes from the operating system; here it follows from a label, so that the same bytes
 come out every time.

@@ -1,5 +1,5 @@
 """Writes the stored proven contribution: `python -m tests.vectors.generate_proven DIRECTORY`
-(tests/vectors/contributions to renew it).
+(secureagg/selfcheck/stored/contributions to renew it).
 
 TEST ONLY, as generate.py: all that is random follows from a label.
 """

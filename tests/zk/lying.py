@@ -123,7 +123,7 @@ class Liar(Forger):
 
     def begin(self, root: bytes) -> tuple[Transcript, ValidityRelations, bytes]:
         """Return the transcript after everything public, the relations, the projection's seed."""
-        return validity._begin(self.statement, self.instance, root)
+        return validity.begin(self.statement, self.instance, root)
 
     def make_instance(self, root: bytes) -> Instance:
         """Return the instance: ρ' from the root, T as an honest prover of this claim computes it."""

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from secureagg.ring.xof import PublicExpansion
+from secureagg.selfcheck.vectors import STORED
 from secureagg.zk import validity
 from secureagg.zk.statement import Statement
 from tests.vectors import generate_proofs
 from tests.zk import slow_verifier
 
-VECTORS = Path(__file__).parent.parent / "vectors" / "proofs"
+VECTORS = Path(str(STORED)) / "proofs"
 NAMES = ("plain", "range")
 
 

@@ -59,7 +59,7 @@ def lie(case: Case, *, whole: bool = False, forge: bool = False, shift: int = 0)
     root = prover.commit(rows((v, z.v), (e, z.e), (dealt, z.d), (counts, z.mult)))
     instance = case.instance_for(root)
     instance.check[0, 0] = (int(instance.check[0, 0]) + shift) % q
-    transcript, relations, seed = validity._begin(s, instance, root)
+    transcript, relations, seed = validity.begin(s, instance, root)
     slacks = [(p + 2**z.m, z.m + 1) for p in project(s, seed, padded_v + e)]
     norms = (s.norm_bound - sum(x * x for x in v), s.error_bound - sum(x * x for x in e))
     slacks += zip((*norms, w.weight - 1, s.max_weight - w.weight), (*z.widths, z.widths[2]), strict=True)

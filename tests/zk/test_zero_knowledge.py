@@ -101,7 +101,7 @@ def test_validity_is_simulated_without_a_witness(limit: int) -> None:
     instance = case.instance_for(bytes(32))
     ciphertext, check = (random.integers(0, PRIME, a.shape, dtype=np.uint64) for a in (case.ciphertext, instance.check))
     instance = replace(instance, ciphertext=ciphertext, check=check)
-    _, relations, _ = validity._begin(s, instance, bytes(32))
+    _, relations, _ = validity.begin(s, instance, bytes(32))
     root, proof = simulated(s.shape, relations, 1)
     validity.verify(s, instance, root, proof)
 
