@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-mnist lint types layers bench docs site constraints clean
+.PHONY: help demo selfcheck test test-mnist lint types layers bench docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ $(VENV)/.with-%: pyproject.toml $(wildcard constraints/*.txt) | $(VENV)/bin/pyth
 
 demo: $(VENV)/.with-all  ## a private federated round beside the same in the clear, on bundled data
 	@$(BIN)/secureagg demo
+
+selfcheck: $(VENV)/.with-all  ## laws, attacks and stored vectors, checked on this machine
+	@$(BIN)/secureagg selfcheck
 
 test: $(VENV)/.with-dev  ## all tests, with every code block of README and docs
 	@$(BIN)/python -m pytest

@@ -139,7 +139,7 @@ LAWS = (
         _SUBJECT,
         "bad-shares",
         "A client that deals several members bad shares is left out by name, and the sum of the others is exact.",
-        "docs/protocol.md, Share check and Committee",
+        "docs/protocol.md, Share check; docs/protocol.md, Committee",
         _bad_shares,
         3,
         60,

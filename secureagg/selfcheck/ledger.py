@@ -203,7 +203,7 @@ LAWS = (
         "A ledger's lines come back as written; cut off, it keeps every whole line; altered anywhere, it is refused.",
         "secureagg/dp/ledger_file.py",
         _chain,
-        100,
+        40,
         2000,
     ),
     Law(

@@ -19,7 +19,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ended = invoke("--help")
     assert ended.code == 0
     words = " ".join(ended.out.split())
-    assert all(command in words for command in ("demo", "plan", "verify", "warm-up"))
+    assert all(command in words for command in ("demo", "plan", "verify", "selfcheck", "warm-up"))
     for code in ExitCode:
         assert f"{code.value} {code.meaning}" in words
 
@@ -30,6 +30,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
         ("demo", ["secureagg demo --clients 20", "--partition", "dirichlet:ALPHA", "--resume", "cores"]),
         ("demo", ["--attack", "wrong-shares", "--malicious", "or 15 with"]),
         ("verify", ["PATH…", "secureagg verify round-7/ --sid", "compare the session id", "--jobs", "exit code is 5"]),
+        ("selfcheck", ["secureagg selfcheck --thorough", "--seed", "nothing is sent", "exit code is 9", "--json"]),
         ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json", "With --scheme tenseal"]),
     ],
 )
@@ -44,7 +45,8 @@ def test_version(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["demo", "--help"], ["verify", "--help"], ["plan"], ["plan", "--json"]]
+    "arguments",
+    [["--help"], ["demo", "--help"], ["verify", "--help"], ["selfcheck", "--help"], ["plan"], ["plan", "--json"]],
 )
 def test_loads_nothing_heavy(spawn: Spawn, arguments: list[str]) -> None:
     ended = spawn(*arguments, before=REPORT_MODULES)

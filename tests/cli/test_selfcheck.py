@@ -1,0 +1,94 @@
+"""`secureagg selfcheck`: what it says, writes and ends with, and what it does without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from secureagg.cli.exit_codes import ExitCode
+from secureagg.dp.ledger_file import LedgerFile
+from secureagg.selfcheck import LAWS
+from tests.cli.runs import Invoke, Spawn
+from tests.cli.test_missing_extras import BLIND
+
+FEW = ("--only", "ledger/file", "--only", "vectors")
+
+
+def test_says_that_all_laws_hold(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "findings.json"
+    ended = invoke("selfcheck", *FEW, "--seed", "12", "--json", str(file))
+    assert ended.code == ExitCode.OK
+    first, *_, verdict = ended.out.splitlines()
+    assert first.startswith("secureagg ") and first.endswith(", quick, seed 12")
+    assert verdict.startswith("All 7 laws that were checked hold. ")
+    assert ended.err.splitlines()[-7:] == [
+        f"holds: {law.title} ({law.quick})" for law in LAWS if law.title == "ledger/file" or law.subject == "vectors"
+    ]
+    found = json.loads(file.read_text())
+    assert (found["sound"], found["seed"], found["mode"], len(found["laws"])) == (True, 12, "quick", 7)
+    assert found["laws"][0] == {
+        "law": "ledger/file",
+        "claim": found["laws"][0]["claim"],
+        "source": "secureagg/dp/ledger_file.py",
+        "status": "holds",
+        "cases": 40,
+        "seconds": found["laws"][0]["seconds"],
+        "reason": "",
+        "false_alarm": 0.0,
+        "power": "",
+    }
+
+
+def test_a_broken_law_is_told_with_how_to_run_it_again(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LedgerFile, "_following", lambda self, text: bytes(32))
+    file = tmp_path / "findings.json"
+    ended = invoke("selfcheck", *FEW, "--json", str(file))
+    assert ended.code == ExitCode.BROKEN_LAW == 9
+    found = json.loads(file.read_text())
+    lines = ended.out.splitlines()
+    assert lines[-1].startswith("1 of 7 laws BROKEN: do not use this installation. ")
+    assert f"  run it again: secureagg selfcheck --seed {found['seed']} --only ledger/file" in lines
+    broken = next(line for line in lines if line.startswith("BROKEN: "))
+    assert broken == f"BROKEN: ledger/file: {found['laws'][0]['reason']}"
+    assert not found["sound"] and [law["status"] for law in found["laws"]] == ["broken", *["holds"] * 6]
+    again = invoke("selfcheck", "--seed", str(found["seed"]), "--only", "ledger/file")
+    assert again.code == ExitCode.BROKEN_LAW and broken in again.out.splitlines()
+
+
+def test_cases_are_new_in_each_run(invoke: Invoke) -> None:
+    first, second = (invoke("selfcheck", "--only", "vectors/expansion").out.splitlines()[0] for _ in range(2))
+    assert first != second
+
+
+def test_statistical_laws_state_their_false_alarms(invoke: Invoke) -> None:
+    ended = invoke("selfcheck", "--only", "samplers", "--only", "vectors/expansion")
+    assert ended.code == ExitCode.OK
+    assert "24 statistical comparisons; sound samplers fail one of them with probability ≤ 6e-07 in a run." in ended.out
+
+
+@pytest.mark.parametrize("name", ["ledger/", "nothing", "samplers/none"])
+def test_an_unknown_law_is_refused(invoke: Invoke, name: str) -> None:
+    ended = invoke("selfcheck", "--only", name)
+    assert ended.code == ExitCode.USAGE and "subjects are" in ended.err
+
+
+def test_a_file_that_cannot_be_written_is_told(invoke: Invoke, tmp_path: Path) -> None:
+    ended = invoke("selfcheck", "--only", "vectors/expansion", "--json", str(tmp_path / "no" / "file"))
+    assert ended.code == ExitCode.PARAMETERS
+    assert ended.err.splitlines()[-1].startswith("error: ") and "cannot be written" in ended.err
+
+
+def test_runs_with_the_command_line_alone_and_tells_what_it_left_out(spawn: Spawn, tmp_path: Path) -> None:
+    """As from a wheel: no test of ours, no TensorFlow, TenSEAL, dp-accounting or hypothesis."""
+    absent = ("tests", "tenseal", "tensorflow", "keras", "dp_accounting", "hypothesis", "pytest", "scipy")
+    before = "".join(BLIND.format(package=package) for package in absent)
+    ended = spawn("selfcheck", *FEW, "--only", "seal", "--only", "ledger/budget", before=before, cwd=tmp_path)
+    assert ended.code == ExitCode.OK, ended.err
+    *_, verdict = ended.out.splitlines()
+    assert verdict.startswith("All 7 laws that were checked hold; 3 not checked. ")
+    for title, package, extra in (("seal/keys", "tenseal", "tenseal"), ("ledger/budget", "dp-accounting", "dp")):
+        assert f"not checked: {title}: {package} is not installed; run: pip install 'secureagg[{extra}]'" in ended.out
