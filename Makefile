@@ -45,7 +45,7 @@ test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNI
 
 # Engines pin differently (packaging, protobuf, rich, typer): each has a virtual environment of its own, of the Python
 # its constraints are for.
-ENGINES := flower
+ENGINES := flower ray
 .venv-%/.with-engine: pyproject.toml $(wildcard constraints/*.txt)
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' \
 	  || { echo "secureagg needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)." >&2; exit 1; }

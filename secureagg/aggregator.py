@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,6 +29,7 @@ from secureagg.errors import (
     QuorumError,
     UnattributedFault,
 )
+from secureagg.events import Event, Observer
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum
 from secureagg.he.total import Total
@@ -33,11 +38,22 @@ from secureagg.layout import Assembly, Layout
 from secureagg.messages import CHECK, REVEAL, ContributionView, Request
 from secureagg.ring import workers
 from secureagg.session import Session
-from secureagg.spool import open_spool
+from secureagg.spool import Staged, open_spool
+from secureagg.subtotal import Subtotal, is_the_verified, repeated, subtotal
 from secureagg.tally import tally
-from secureagg.verification import verify_contribution, verify_header, verify_parts
+from secureagg.verification import (
+    Verdict,
+    judged,
+    read_contribution,
+    verify_contribution,
+    verify_header,
+    verify_parts,
+)
 
 __all__ = ["Aggregator", "Result"]
+
+_MOST_STAGED = 32  # contributions of a part of `admit_many`, whose files are open at once
+_LEAST_PARTS = 16  # so that a few workers end at about the same time
 
 
 @dataclass(frozen=True)
@@ -131,10 +147,79 @@ class Aggregator:
                     raise
         return header.client_id
 
+    def admit_many(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        *,
+        executor: Executor | None = None,
+        observe: Observer | None = None,
+    ) -> list[Verdict]:
+        """Admit contributions that are stored as files; return a verdict on each, in order.
+
+        executor: any `concurrent.futures.Executor` (a process pool, `adapters.ray.RayExecutor`) whose workers read
+        these paths and verify and sum a part each; without one they are admitted here, one after the other, each on
+        all cores. observe: told as verdicts come in.
+
+        Guarantees: sum, clients, verdicts and spool are what `admit` in this order makes of them, bit for bit.
+        Raises: ParameterError if a file cannot be read; what came before it may stay admitted.
+        """
+        self._require_admitting()
+        size = min(_MOST_STAGED, max(1, -(-len(paths) // _LEAST_PARTS)))
+        parts = [paths[start : start + size] for start in range(0, len(paths), size)]
+        found = repeat(None) if executor is None else executor.map(partial(subtotal, self._session), parts)
+        verdicts: list[Verdict] = []
+        for part, summed in zip(parts, found, strict=False):
+            merged = summed is not None and self._merge(part, summed)
+            verdicts += summed.verdicts if summed is not None and merged else [self._admit_file(path) for path in part]
+            if observe is not None:
+                observe(Event("admit", len(verdicts), len(paths)))
+        return verdicts
+
+    def _admit_file(self, path: str | os.PathLike[str]) -> Verdict:
+        return judged(self._session, lambda: self.admit(read_contribution(self._session, path)))
+
+    def _merge(self, paths: Sequence[str | os.PathLike[str]], found: Subtotal) -> bool:
+        """Admit what a subtotal holds, all of it, and return True; or return False, and nothing has changed.
+
+        False says that admission one by one might find otherwise: one of the clients is admitted already, or a file is
+        no longer what was verified.
+        """
+        with ExitStack() as stack:
+            staged: dict[int, Staged] = {}
+            try:
+                for path, verdict in zip(paths, found.verdicts, strict=True):
+                    if verdict.client_id is not None and verdict.reason is None:
+                        file = stack.enter_context(open(path, "rb"))
+                        staged[verdict.client_id] = stack.enter_context(self._spool.stage(file))
+            except (EncodingError, FileNotFoundError):
+                return False
+            if not all(is_the_verified(self._session, client, each.view, found) for client, each in staged.items()):
+                return False
+            with self._lock:
+                self._require_admitting()
+                named = [each.client_id for each in found.verdicts if each.client_id is not None]
+                if self._admitted[named].any():
+                    return False
+                self._add(found.frames.__getitem__)
+                self._admitted[list(staged)] = True
+                self._keep_all(staged)
+        return True
+
+    def _keep_all(self, staged: Mapping[int, Staged]) -> None:
+        """Keep what is counted; if that fails, take out of the sum what is not kept."""
+        left = dict(staged)
+        try:
+            for client_id, each in staged.items():
+                each.keep(client_id)
+                del left[client_id]
+        except BaseException:
+            for client_id, each in left.items():
+                self._discount(client_id, each.view)
+            raise
+
     def _require_new(self, client_id: int) -> None:
         if self._admitted[client_id]:
-            who = "client" if client_id < self._session.plan.clients else "member"
-            raise self._session.fault(client_id, f"a contribution of this {who} is already admitted")
+            raise repeated(self._session, client_id)
 
     def _require_admitting(self) -> None:
         if self._spool.fixed:
@@ -151,19 +236,23 @@ class Aggregator:
         self._count(client_id, view)
 
     def _count(self, client_id: int, view: ContributionView) -> None:
+        self._add(view.frame)
+        self._admitted[client_id] = True
+
+    def _add(self, frame: Callable[[int], bytes | memoryview]) -> None:
+        """Add all frames to the sum, or none."""
         added: list[int] = []
 
         def add(index: int) -> None:
-            self._total.add(index, view.frame(index))
+            self._total.add(index, frame(index))
             added.append(index)
 
         try:
             self._each_frame(add)
         except BaseException:
             for index in added:
-                self._total.subtract(index, view.frame(index))
+                self._total.subtract(index, frame(index))
             raise
-        self._admitted[client_id] = True
 
     def _discount(self, client_id: int, view: ContributionView) -> None:
         self._each_frame(lambda index: self._total.subtract(index, view.frame(index)))

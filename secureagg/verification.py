@@ -30,8 +30,11 @@ from secureagg.zk import validity
 __all__ = [
     "Verdict",
     "instance",
+    "judged",
+    "read_contribution",
     "read_part",
     "verify_contribution",
+    "verify_digests",
     "verify_header",
     "verify_many",
     "verify_parts",
@@ -97,6 +100,22 @@ def verify_parts(session: Session, view: ContributionView, header: Header) -> No
         raise session.fault(header.client_id, str(error)) from error
 
 
+def verify_digests(session: Session, view: ContributionView, header: Header) -> None:
+    """Return None if ciphertext, boxes and proof are the bytes that the header names, whatever they hold.
+
+    Raises: FaultyClientError, or FaultyMemberError for a member's noise.
+    """
+    try:
+        for member_id, digest in enumerate(header.boxes):
+            _require_digest(view.box(member_id), digest, f"box {member_id}")
+        for index, digest in enumerate(header.frames):
+            _require_digest(view.frame(index), digest, f"frame {index}")
+        if session.plan.statement_of(header.client_id) is not None:
+            _require_digest(view.proof(), header.proof, "the proof")
+    except EncodingError as error:
+        raise session.fault(header.client_id, str(error)) from error
+
+
 def instance(session: Session, dealing: Dealing, ciphertext: NDArray[np.uint64]) -> validity.Instance:
     """Return what a contribution's proof is about: the dealing but for signature and proof, and the ciphertext.
 
@@ -155,18 +174,34 @@ def _verdicts(session: Session, contributions: Sequence[bytes | str | os.PathLik
 
 
 def _verdict(session: Session, contribution: bytes | str | os.PathLike[str]) -> Verdict:
+    def verify() -> int:
+        encoded = contribution if isinstance(contribution, bytes) else read_contribution(session, contribution)
+        return verify_contribution(session, view_of(session, encoded)).client_id
+
+    return judged(session, verify)
+
+
+def judged(session: Session, take: Callable[[], int]) -> Verdict:
+    """Return the verdict on a contribution: `take` returns its contributor's id, or raises what is wrong."""
     try:
-        longest = session.plan.longest_contribution
-        encoded = contribution if isinstance(contribution, bytes) else read_part(contribution, longest)
-        return Verdict(verify_contribution(session, view_of(session, encoded)).client_id, None)
+        return Verdict(take(), None)
     except FaultyClientError as error:
         return Verdict(error.client_id, error.reason)
     except FaultyMemberError as error:
         return Verdict(session.plan.clients + error.member_id, error.reason)
     except EncodingError as error:
         return Verdict(None, str(error))
+
+
+def read_contribution(session: Session, path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file no longer than a contribution of the session.
+
+    Raises: EncodingError if it is longer; ParameterError if it cannot be read.
+    """
+    try:
+        return read_part(path, session.plan.longest_contribution)
     except OSError as error:
-        raise ParameterError(f"{contribution!r} cannot be read: {error.strerror}") from error
+        raise ParameterError(f"{path!r} cannot be read: {error.strerror}") from error
 
 
 def read_part(path: str | os.PathLike[str], longest: int) -> bytes:

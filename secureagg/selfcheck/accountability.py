@@ -122,7 +122,7 @@ def _zeroed(parties: Parties, view: ContributionView) -> ContributionView:
     """Return a contribution with the header it had, and zeros for its ciphertext."""
     header = bytes(view.header())
     read: Callable[[int, int], bytes] = lambda offset, length: (header + bytes(offset + length))[offset:][:length]  # noqa: E731
-    return ContributionView(parties.session.plan, read)
+    return ContributionView(parties.session.plan, read, view.length)
 
 
 def _require_found(parties: Parties, encoded: bytes, mine: bytes, what: str) -> None:

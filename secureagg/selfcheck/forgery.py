@@ -75,7 +75,8 @@ def forged(
         buffer[offset : offset + len(data)] = data
 
     prover, deal = partial(Liar, tell=tell, hiding=hiding), partial(TwoKeys, victims)
-    write_contribution(session, identity, _Grid(values, weight), write, deal=deal, prover=prover)
+    contributor = session.client_id(identity.public)
+    write_contribution(session, contributor, identity, _Grid(values, weight), write, deal=deal, prover=prover)
     return bytes(buffer)
 
 
