@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench docs site constraints clean
+.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-ray docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ layers: $(VENV)/.with-dev  ## import-linter: imports go down only
 bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.page
+
+bench-ray: .venv-ray/.with-engine  ## admission over a local Ray cluster beside admission in one process
+	@.venv-ray/bin/python -m benchmarks.ray_admission
 
 docs: $(VENV)/.with-dev  ## run every code block of README and docs
 	@$(BIN)/python -m pytest tests/test_documents.py

@@ -124,6 +124,22 @@ def _private_mean(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _ray(r: Results) -> Iterator[str]:
+    yield from _heading("Admission over Ray", "ray_admission", r)
+    cores = r["request"]["cores"]
+    yield f"Contributions of {r['request']['values']:,} values, stored as files: in this process, one after the other"
+    yield f"on {cores} cores; over a local Ray cluster of as many; and what of the latter is left to this process, to"
+    yield f"merge what others verified and summed. The cluster took {r['start_seconds']:.1f} s to start and"
+    yield f"{r['warm_seconds']:.1f} s until its workers had loaded their kernels, neither of which is in the rows."
+    yield "Run again with `make bench-ray`."
+    rows = [
+        [name, *(f"{f[way]:.3f}" for way in ("streaming", "ray", "merge")), f"{f['ray'] / f['streaming']:.2f}"]
+        for name, f in r["figures"].items()
+    ]
+    yield from _table(["clients", "one by one s", "Ray s", "merge s", "Ray to one by one"], rows)
+    yield from _verdicts(r)
+
+
 def _plain(title: str, name: str) -> Any:
     """Return a section of verdicts alone; the file holds the rest."""
 
@@ -139,6 +155,7 @@ _SECTIONS = {
     "one_shot": _one_shot,
     "proofs": _proofs,
     "one_shot_scale": _scale,
+    "ray_admission": _ray,
     "ckks_reference": _reference,
     "private_mean": _private_mean,
     "noise": _plain("Exact noise", "noise"),
