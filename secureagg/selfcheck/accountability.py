@@ -142,7 +142,7 @@ LAWS = (
         "docs/protocol.md, Share check; docs/protocol.md, Committee",
         _bad_shares,
         3,
-        60,
+        40,
     ),
     Law(
         _SUBJECT,
@@ -152,7 +152,7 @@ LAWS = (
         "docs/protocol.md, Opening",
         _lying_member,
         3,
-        60,
+        40,
     ),
     Law(
         _SUBJECT,
@@ -161,6 +161,6 @@ LAWS = (
         "docs/protocol.md, Sum check: the tally",
         _altered_sum,
         10,
-        300,
+        150,
     ),
 )

@@ -88,7 +88,7 @@ LAWS = (
         "README.md, What is guaranteed; docs/protocol.md",
         _plain_round,
         25,
-        1000,
+        400,
     ),
     Law(
         _SUBJECT,

@@ -204,7 +204,7 @@ LAWS = (
         "secureagg/dp/ledger_file.py",
         _chain,
         40,
-        2000,
+        500,
     ),
     Law(
         _SUBJECT,

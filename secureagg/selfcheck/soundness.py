@@ -75,7 +75,7 @@ def _statement(plan: RoundPlan) -> Statement:
 
 
 def _attack(case: Case, parties: Parties, what: str, values: _Integers, weight: int = 1, tell: _Tell = truth) -> None:
-    hiding = bool(case.random.random() < 0.5)
+    hiding = case.number % 2 == 1
     payload = forged(parties.session, parties.clients[LIAR], values, weight, tell=tell, hiding=hiding)
     require_refused(parties, payload, f"{what}, {'hidden in a digit' if hiding else 'with the lowest bits'}")
 
@@ -96,7 +96,7 @@ def _long_vector(case: Case) -> None:
         case.random.random(statement.values) < case.random.random()
     )
     direction[int(case.random.integers(statement.values))] += 1.0
-    factor = float(10 ** case.random.uniform(-4, 3)) + 1
+    factor = 1 + float(10 ** case.random.uniform(-4, -1 if case.number % 4 < 2 else 3))
     length = factor * math.sqrt(statement.norm_bound) / float(np.linalg.norm(direction))
     values = np.rint(length * direction).astype(np.int64)
     where = int(np.abs(values).argmax())
