@@ -140,6 +140,29 @@ def test_with_proofs_too(tmp_path: Path) -> None:
         assert same(finished(everyone, aggregator).mean, everyone.expected([0, 1, 3]))
 
 
+def test_members_noise_is_admitted_and_refused_the_same(tmp_path: Path) -> None:
+    noise = sa.DistributedGaussian(epsilon=8.0, delta=1e-5, rounds=1, noise_by="committee")
+    with federation(noise=noise, l2_clip=1.0, value_bound=None, value_bits=8, parameters="N2048_Q52") as everyone:
+        session, clients = everyone.session, everyone.plan.clients
+        payloads = [member.add_noise(session) for member in everyone.members]
+        payloads += [
+            everyone.contribution(0, rounding_rng=None),
+            payloads[0],
+            _flipped(everyone.members[2].add_noise(session), -1),
+        ]
+        payloads[2] = _flipped(payloads[2], everyone.plan.header_bytes)
+        paths = [tmp_path / str(number) for number in range(len(payloads))]
+        for path, payload in zip(paths, payloads, strict=True):
+            path.write_bytes(payload)
+        many, each = sa.Aggregator(session), sa.Aggregator(session)
+        verdicts = many.admit_many(paths, executor=Here())
+        assert verdicts == each.admit_many(paths)
+        ids = [clients, clients + 1, clients + 2, 0, clients, clients + 2]
+        assert [v.client_id for v in verdicts] == ids and [v.reason is None for v in verdicts] == [1, 1, 0, 1, 0, 0]
+        assert verdicts[4].reason == "a contribution of this member is already admitted"
+        assert (many.noise_members, many.clients) == ((0, 1), (0,)) and summed(many) == summed(each)
+
+
 @pytest.mark.parametrize("part", ["signature", "ciphertext", "length"])
 def test_a_file_that_changes_after_it_was_verified_is_looked_at_again(
     everyone: Federation, stored: list[Path], tmp_path: Path, part: str

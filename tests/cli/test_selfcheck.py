@@ -67,7 +67,7 @@ def test_cases_are_new_in_each_run(invoke: Invoke) -> None:
 def test_statistical_laws_state_their_false_alarms(invoke: Invoke) -> None:
     ended = invoke("selfcheck", "--only", "samplers", "--only", "vectors/expansion")
     assert ended.code == ExitCode.OK
-    assert "24 statistical comparisons; sound samplers fail one of them with probability ≤ 6e-07 in a run." in ended.out
+    assert "36 statistical comparisons; sound samplers fail one of them with probability ≤ 9e-07 in a run." in ended.out
 
 
 @pytest.mark.parametrize("name", ["ledger/", "nothing", "samplers/none"])

@@ -16,6 +16,7 @@ from secureagg.aggregator import Aggregator
 from secureagg.dp import accounting, noise
 from secureagg.dp import ledger as ledger_module
 from secureagg.dp.ledger_file import LedgerFile
+from secureagg.dp.mechanisms import CentralGaussian
 from secureagg.dp.quantise import Quantiser
 from secureagg.errors import EncodingError
 from secureagg.he import deal, encrypt, reconstruct, sharing
@@ -143,6 +144,10 @@ def _no_tails(out: Any) -> None:
 def wide_noise(patch: pytest.MonkeyPatch) -> None:
     real = noise.noise_table
     patch.setattr(noise, "noise_table", lambda law, parameter: real(law, Fraction(parameter) * Fraction(3, 2)))
+
+
+def adds_no_noise(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CentralGaussian, "draw", lambda self, size: np.zeros(size, dtype=np.int64))
 
 
 def rounds_to_nearest(patch: pytest.MonkeyPatch) -> None:
@@ -329,6 +334,8 @@ MUTANTS: tuple[tuple[str, Plant], ...] = (
     ("samplers/discrete-gaussian-noise", wide_noise),
     ("samplers/discrete-laplace-noise", wide_noise),
     ("samplers/skellam-noise", wide_noise),
+    ("samplers/noise-in-sums", wide_noise),
+    ("samplers/noise-in-sums", adds_no_noise),
     ("samplers/rounding", rounds_to_nearest),
     ("samplers/uniform-elements", half_the_field),
     ("samplers/uniform-elements", narrow_words),
