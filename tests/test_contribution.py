@@ -189,9 +189,9 @@ def test_secrets_are_not_shown(proven: Federation, monkeypatch: pytest.MonkeyPat
     shown: list[str] = []
     prove = contribution_module._prove
 
-    def watched(session: Any, statement: Any, header: Any, dealer: Any, secrets: Any, grid: Any) -> Any:
+    def watched(session: Any, header: Any, dealer: Any, secrets: Any, grid: Any, make_prover: Any) -> Any:
         shown.extend(map(repr, (dealer, secrets, grid)))
-        return prove(session, statement, header, dealer, secrets, grid)
+        return prove(session, header, dealer, secrets, grid, make_prover)
 
     monkeypatch.setattr(contribution_module, "_prove", watched)
     payload = written(proven, weight=1)[0]
