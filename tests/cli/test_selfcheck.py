@@ -64,6 +64,17 @@ def test_cases_are_new_in_each_run(invoke: Invoke) -> None:
     assert first != second
 
 
+def test_thorough_draws_more_and_says_so(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "findings.json"
+    arguments = ("selfcheck", "--thorough", "--only", "vectors/proven-contribution", "--json", str(file))
+    ended = invoke(*arguments)
+    found = json.loads(file.read_text())
+    assert ", thorough, seed " in ended.out and (found["mode"], found["laws"][0]["cases"]) == ("thorough", 200)
+    monkeypatch.setattr("secureagg.selfcheck.vectors.verify_contribution", lambda session, view: None)
+    again = f"secureagg selfcheck --thorough --seed 5 --only {arguments[3]}"
+    assert f"  run it again: {again}" in invoke(*arguments, "--seed", "5").out.splitlines()
+
+
 def test_statistical_laws_state_their_false_alarms(invoke: Invoke) -> None:
     ended = invoke("selfcheck", "--only", "samplers", "--only", "vectors/expansion")
     assert ended.code == ExitCode.OK
