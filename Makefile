@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-mnist lint types layers bench docs site constraints clean
+.PHONY: help demo test test-mnist test-adapters lint types layers bench docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,25 @@ test: $(VENV)/.with-dev  ## all tests, with every code block of README and docs
 
 test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNIST in $(MNIST) (half an hour)
 	@SECUREAGG_MNIST=$(MNIST) $(BIN)/python -m pytest -m mnist
+
+# Engines pin differently (packaging, protobuf, rich, typer): each has a virtual environment of its own, of the Python
+# its constraints are for.
+ENGINES := flower
+.venv-%/.with-engine: pyproject.toml $(wildcard constraints/*.txt)
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' \
+	  || { echo "secureagg needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)." >&2; exit 1; }
+	@tag=$$($(PYTHON) -c 'import sys; print("py%d%d" % sys.version_info[:2])'); pins=constraints/$*-$$tag.txt; \
+	  test -f $$pins || { echo "$$pins is missing: set PYTHON to one that constraints/$*-*.txt names." >&2; exit 1; }; \
+	  echo "Installing secureagg[$*] into .venv-$*, pinned by $$pins"; \
+	  $(PYTHON) -m venv .venv-$* \
+	  && .venv-$*/bin/python -m pip install --quiet -c $$pins -e '.[$*]' 'pytest<9.2' hypothesis
+	@touch $@
+
+ENGINE_TESTS := $(ENGINES:%=test-%)
+.PHONY: $(ENGINE_TESTS)
+test-adapters: $(ENGINE_TESTS)  ## the adapters' tests, each in its engine's own environment
+$(ENGINE_TESTS): test-%: .venv-%/.with-engine
+	@.venv-$*/bin/python -m pytest tests/adapters/$*
 
 lint: $(VENV)/.with-dev  ## ruff: rules and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -72,5 +91,5 @@ constraints:  ## pin today's versions for $(PYTHON) in constraints/
 	  && $$d/bin/python -m pip freeze --exclude secureagg > constraints/$$tag.txt && rm -r $$d \
 	  && echo "wrote constraints/$$tag.txt"
 
-clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) $(SITE_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## remove the virtual environments and caches
+	rm -rf $(VENV) .venv-* build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
