@@ -41,20 +41,23 @@ from secureagg.adapters.nvflare import EncryptUpdates, PrivateAggregator, Terms,
 
 VALUES, LAYERS, SITES, ROUNDS, LEFT_OUT = 10**6, 10, 5, 5, 2
 WAYS = ("plain", "HE", "ours", "ours, proven")
-VALUE_BITS, VALUE_BOUND, MEMBERS = 13, 8 * SIGMA, 3
+VALUE_BITS, VALUE_BOUND, PROVEN_BITS, MEMBERS = 13, 8 * SIGMA, 16, 3
 BYTES_TARGET, OVERHEAD_TARGET = 15, 10
 
 Figures = dict[str, float]
 
 
 def terms(values: int, *, proofs: bool) -> Terms:
-    """Return the terms of our jobs: nothing is clipped or clamped, so that the grid's resolution alone decides the error."""
+    """Return the terms of our jobs: nothing is clipped or clamped, so that the grid's resolution alone decides the error.
+
+    With proofs the grid is that of the whole clip, at 16 bits: a proof's norm check has no room for a tighter bound.
+    """
     return Terms(
         committee=[f"site-{n}" for n in range(1, MEMBERS + 1)],
         quorum=SITES,
         l2_clip=2 * SIGMA * values**0.5,
-        value_bound=VALUE_BOUND,
-        value_bits=VALUE_BITS,
+        value_bound=None if proofs else VALUE_BOUND,
+        value_bits=PROVEN_BITS if proofs else VALUE_BITS,
         proofs=proofs,
         roster="collected",
     )

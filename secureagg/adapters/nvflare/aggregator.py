@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 
 from nvflare.apis.dxo import DataKind, from_shareable
@@ -22,13 +23,16 @@ from secureagg.errors import ParameterError, SecureAggError
 
 __all__ = ["PrivateAggregator"]
 
+_LOOK_SECONDS = 0.5  # between looks at whether the job was aborted
+
 
 class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
     """Admits contributions as they come and opens their mean at the end of each round, a WEIGHT_DIFF.
 
     Before the first round, and whenever a batch of prekeys is used up, sites enrol and pin the roster; a round takes
-    one exchange with the committee, two with proofs. timeout: seconds that an exchange may take; patience: seconds to
-    wait for sites that did not start the job yet. `outcome` is the last round's.
+    one exchange with the committee, two with proofs. timeout: seconds that an exchange may take; patience: seconds
+    that sites are waited for at the start; who has not asked for a task by then is left out. `outcome` is the last
+    round's.
 
     Whoever is refused is named in the log with the reason, and left out. A round that cannot be opened, and a job that
     cannot be convened, end the job with the reason.
@@ -38,7 +42,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         self,
         terms: Terms,
         train_task: str = AppConstants.TASK_TRAIN,
-        batch: int = 32,
+        batch: int = 16,
         timeout: float = 60.0,
         patience: float = 60.0,
     ) -> None:
@@ -53,10 +57,17 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         self._round: Round | None = None
         self._round_number: int | None = None
         self._lock = threading.Lock()
+        self._here: set[str] = set()
+        self._arrival = threading.Condition()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Convene the sites before a round's tasks go out, and begin the round with the first that does."""
         super().handle_event(event_type, fl_ctx)
+        if event_type == EventType.BEFORE_PROCESS_TASK_REQUEST:
+            with self._arrival:  # a site that asks for tasks answers messages, too
+                self._here.add(fl_ctx.get_peer_context().get_identity_name())
+                self._arrival.notify()
+            return
         try:
             if event_type == AppEventType.ROUND_STARTED:
                 self._convene(fl_ctx.get_prop(AppConstants.CURRENT_ROUND), fl_ctx)
@@ -70,11 +81,18 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         with self._lock:
             self._round = self._round_number = None
             if self._convener is None:
-                sites = [client.name for client in fl_ctx.get_engine().get_clients()]
-                self._convener = Convener(self.terms, sites, self._ask, batch=self.batch)
+                sites = {client.name for client in fl_ctx.get_engine().get_clients()}
+                self._wait_for(sites, fl_ctx)
+                self._convener = Convener(self.terms, sorted(sites), self._ask, batch=self.batch)
             self._convener.convene(round_number)
             for site, reason in sorted(self._convener.absent.items()):
                 self.log_warning(fl_ctx, f"secureagg: {site} takes no part: {reason}")
+
+    def _wait_for(self, sites: set[str], fl_ctx: FLContext) -> None:
+        deadline, abort = time.monotonic() + self.patience, fl_ctx.get_run_abort_signal()
+        with self._arrival:
+            while not sites <= self._here and time.monotonic() < deadline and not (abort and abort.triggered):
+                self._arrival.wait(_LOOK_SECONDS)
 
     def _begin(self, task: Shareable) -> None:
         round_number = task.get_header(AppConstants.CURRENT_ROUND)
@@ -121,5 +139,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         """Keep everything: a round begins with its first task, not with this."""
 
     def _ask(self, verb: str, messages: Mapping[str, bytes]) -> Replies:
-        patience = self.patience if verb == "enrol" else 0.0
-        return ask(self.fl_ctx.get_engine(), verb, messages, timeout=self.timeout, patience=patience)
+        here = {site: message for site, message in messages.items() if site in self._here}
+        replies = ask(self.fl_ctx.get_engine(), verb, here, self.timeout)
+        missing = dict.fromkeys(messages.keys() - here.keys(), "did not start the job in time")
+        return Replies(replies.given, {**replies.refusals, **missing})

@@ -92,7 +92,7 @@ class PrivateSum:
     """
 
     def __init__(
-        self, terms: Terms, *, timeout: float = 600.0, exchange_timeout: float = 60.0, batch: int = 32
+        self, terms: Terms, *, timeout: float = 600.0, exchange_timeout: float = 60.0, batch: int = 16
     ) -> None:
         self._terms = terms
         self._timeout = timeout
@@ -111,8 +111,6 @@ class PrivateSum:
             self._convener = Convener(self._terms, everyone, self._ask, batch=self._batch)
         self._convener.convene(round_number)
         current = self._convener.begin(round_number, model)
-        for site, reason in self._convener.absent.items():
-            current.refuse(site, reason)
         chosen = collab.clients if sites is None else collab.get_clients(list(sites))
         called = chosen(timeout=self._timeout, process_resp_cb=_admit, current=current)
         results = called.contribute(round_number, dict(model))

@@ -79,7 +79,7 @@ class Convener:
     and why; they are not on the roster, or contribute nothing that is admitted.
     """
 
-    def __init__(self, terms: Terms, sites: Sequence[str], ask: Ask, *, batch: int = 32) -> None:
+    def __init__(self, terms: Terms, sites: Sequence[str], ask: Ask, *, batch: int = 16) -> None:
         require_whole("batch", batch, 1, MAX_BATCH)
         self._terms = terms
         self._sites = tuple(sorted(sites))
@@ -153,14 +153,20 @@ class Convener:
             round_number=offer.batch.base + round_number,
             model=values,
         )
-        return Round(session, model, offer.sites, tuple(self._terms.committee), self._ask)
+        return Round(session, model, offer.sites, tuple(self._terms.committee), self._ask, self.absent)
 
 
 class Round:
     """One round: contributions come in in any order and from any thread, then `finish` opens the sum."""
 
     def __init__(
-        self, session: Session, model: Model, sites: tuple[str, ...], committee: tuple[str, ...], ask: Ask
+        self,
+        session: Session,
+        model: Model,
+        sites: tuple[str, ...],
+        committee: tuple[str, ...],
+        ask: Ask,
+        absent: Mapping[str, str],
     ) -> None:
         self._session = session
         self._names = frozenset(model)
@@ -168,7 +174,7 @@ class Round:
         self._committee = committee
         self._ask = ask
         self._aggregator = Aggregator(session)
-        self._refused: dict[str, str] = {}
+        self._refused = dict(absent)
         self._lock = threading.Lock()
 
     def admit(self, site: str, payload: object) -> bool:
@@ -212,13 +218,14 @@ class Round:
             raise QuorumError(f"{error}{Replies({}, self.refused | silent).why()}") from error
         except FaultyMemberError as error:
             raise FaultyMemberError(error.member_id, f"{self._committee[error.member_id]}: {error.reason}") from error
-        left_out = {self._sites[client_id]: reason for client_id, reason in result.refused.items()}
         sites = tuple(self._sites[client_id] for client_id in result.clients)
+        refused = dict.fromkeys(self._sites, "sent no contribution") | self.refused
+        refused |= {self._sites[client_id]: reason for client_id, reason in result.refused.items()}
         return Outcome(
             mean=by_name(self._names, result.mean),
             total_weight=result.total_weight,
             sites=sites,
-            refused={site: reason for site, reason in (self.refused | left_out).items() if site not in sites},
+            refused={site: reason for site, reason in refused.items() if site not in sites},
             faults=silent | {self._committee[member]: reason for member, reason in result.faults.items()},
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,39 +21,21 @@ CONTRIBUTION = "secureagg.contribution"
 
 _TOPIC = "secureagg"
 _VERB, _MESSAGE, _REPLY, _REFUSAL = "verb", "message", "reply", "refusal"
-_FIRST_SECONDS = 1.0  # between attempts at sites that may not have started their job
 
-
-def ask(
-    engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], *, timeout: float, patience: float = 0.0
-) -> Replies:
-    """Send each site its message and return what came back within `timeout` seconds.
-
-    Sites that say nothing are asked again for `patience` seconds: they may not have started their job yet, and
-    nothing tells. Requires: a message that may come twice, if `patience` is not 0.
-    """
+def ask(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], timeout: float) -> Replies:
+    """Send each site its message and return what came back within `timeout` seconds."""
     given: dict[str, bytes] = {}
     refusals: dict[str, str] = {}
-    silent = dict.fromkeys(messages, "")
-    deadline = time.monotonic() + patience
-    wait = min(_FIRST_SECONDS, timeout) if patience else timeout
-    while True:
-        started = time.monotonic()
-        replies = _send(engine, verb, {site: messages[site] for site in silent}, wait)
-        for site in list(silent):
-            reply = replies.get(site)
-            if isinstance(reply, Shareable) and isinstance(reply.get(_REPLY), bytes):
-                given[site] = reply[_REPLY]
-            elif isinstance(reply, Shareable) and isinstance(reply.get(_REFUSAL), str):
-                refusals[site] = reply[_REFUSAL]
-            else:
-                silent[site] = f"no reply ({reply.get_return_code() if reply else 'away'})"
-                continue
-            del silent[site]
-        if not silent or time.monotonic() >= deadline:
-            return Replies(given, refusals | silent)
-        time.sleep(max(0.0, started + _FIRST_SECONDS - time.monotonic()))  # where nobody is there, nothing waits
-        wait = min(2 * wait, timeout)
+    replies = _send(engine, verb, messages, timeout)
+    for site in messages:
+        reply = replies.get(site)
+        if not isinstance(reply, Shareable):
+            refusals[site] = "no reply"
+        elif isinstance(reply.get(_REPLY), bytes):
+            given[site] = reply[_REPLY]
+        else:
+            refusals[site] = str(reply.get(_REFUSAL, f"no reply ({reply.get_return_code()})"))
+    return Replies(given, refusals)
 
 
 def _send(
@@ -71,9 +52,9 @@ def _send(
     def send(message: bytes) -> dict[str, Shareable]:
         with engine.new_context() as fl_ctx:
             request = Shareable({_VERB: verb, _MESSAGE: message})
-            return engine.send_aux_request(sites_of[message], _TOPIC, request, timeout, fl_ctx, optional=True) or {}
+            return engine.send_aux_request(sites_of[message], _TOPIC, request, timeout, fl_ctx) or {}
 
-    with ThreadPoolExecutor(max_workers=len(sites_of)) as threads:
+    with ThreadPoolExecutor(max_workers=max(1, len(sites_of))) as threads:
         return {site: reply for replies in threads.map(send, sites_of) for site, reply in replies.items()}
 
 

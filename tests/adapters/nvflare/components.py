@@ -6,6 +6,7 @@ They run in the simulator's processes; what they see is written to files in the 
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,27 @@ import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.executor import Executor
 from nvflare.apis.filter import Filter
-from nvflare.apis.fl_constant import ReservedKey, ReturnCode
+from nvflare.apis.fl_constant import ReservedKey
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.learnable_persistor import LearnablePersistor
 from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey, make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
-from nvflare.fuel.utils import fobs
 
 from secureagg.adapters.nvflare import EncryptUpdates, Outcome, PrivateAggregator
 from tests.adapters import common
+from tests.adapters.nvflare.names import client_of, named
 
 __all__ = [
-    "NAMES",
     "Capture",
     "FixedModel",
     "FixedTrainer",
     "RecordingAggregator",
     "SeededFilter",
-    "client_of",
-    "named",
+    "Trainer",
     "record",
 ]
-
-NAMES = ("a.kernel", "b.scale", "c.bias")
-
-
-def named(tensors: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return tensors of `common` under names, the last first: their order is that of the names all the same."""
-    return {name: np.array(tensor) for name, tensor in reversed(list(zip(NAMES, tensors, strict=True)))}
-
-
-def client_of(site: str) -> int:
-    """Return the number in `common` of a simulated site: site-1 is client 0."""
-    return int(site.rpartition("-")[2]) - 1
-
 
 def record(folder: Path, round_number: int, outcome: Outcome) -> None:
     """Write an outcome where the test finds it."""
@@ -78,23 +64,17 @@ class FixedModel(LearnablePersistor):
 class FixedTrainer(Executor):
     """Returns the update of `common` for its site and round, weighted as there.
 
-    full: as new weights, made in the place of the model received; otherwise as a difference. failing: sites whose
-    training fails; odd: sites that return what is no update.
+    full: as new weights, made in the place of the model received; otherwise as a difference. odd: a site that returns
+    its update as what is no update.
     """
 
-    def __init__(
-        self, full: bool = False, failing: list[str] | None = None, odd: list[str] | None = None, heavy: str = ""
-    ) -> None:
+    def __init__(self, full: bool = False, odd: str = "") -> None:
         super().__init__()
         self.full = full
-        self.failing = failing or []
-        self.odd = odd or []
-        self.heavy = heavy
+        self.odd = odd
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
         site = fl_ctx.get_identity_name()
-        if site in self.failing:
-            return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         client, round_number = client_of(site), shareable.get_header(AppConstants.CURRENT_ROUND)
         update = named(common.update_of(client, round_number))
         model = from_shareable(shareable).data
@@ -102,9 +82,9 @@ class FixedTrainer(Executor):
             for name in model:
                 model[name] = np.asarray(model[name] + update[name], model[name].dtype)
             update = model
-        kind = DataKind.METRICS if site in self.odd else DataKind.WEIGHTS if self.full else DataKind.WEIGHT_DIFF
-        weight = 10**6 if site == self.heavy else common.WEIGHTS[client]
-        result = DXO(kind, data=update, meta={MetaKey.NUM_STEPS_CURRENT_ROUND: weight}).to_shareable()
+        kind = DataKind.METRICS if site == self.odd else DataKind.WEIGHTS if self.full else DataKind.WEIGHT_DIFF
+        meta = {MetaKey.NUM_STEPS_CURRENT_ROUND: common.WEIGHTS[client]}
+        result = DXO(kind, data=update, meta=meta).to_shareable()
         result["copy"] = update  # an executor may put anything beside
         return result
 
@@ -117,21 +97,16 @@ class SeededFilter(EncryptUpdates):
 
 
 class Capture(Filter):
-    """A task-result filter of the server, the first to see what came: keeps its bytes, and passes it on.
-
-    replaying: sites in whose place the server is sent what site-1 sent.
-    """
+    """A task-result filter of the server, the first to see what came: keeps its bytes, as pickled, and passes it on."""
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         site = shareable.get_peer_prop(ReservedKey.IDENTITY_NAME, "?")
-        (_workspace(fl_ctx) / f"received-{site}").write_bytes(fobs.dumps(shareable))
+        (_workspace(fl_ctx) / f"received-{site}").write_bytes(pickle.dumps(shareable))
         return shareable
 
 
 class RecordingAggregator(PrivateAggregator):
-    """Writes each outcome to a file, with the number of exchanges so far."""
-
-    exchanges = 0
+    """Writes each outcome to a file."""
 
     def aggregate_model(self) -> Any:
         model = super().aggregate_model()
