@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-mnist test-adapters lint types layers bench docs site constraints clean
+.PHONY: help demo test test-mnist test-adapters lint types layers bench bench-nvflare docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,7 +42,7 @@ test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNI
 
 # Engines pin differently (packaging, protobuf, rich, typer): each has a virtual environment of its own, of the Python
 # its constraints are for.
-ENGINES := flower
+ENGINES := flower nvflare
 .venv-%/.with-engine: pyproject.toml $(wildcard constraints/*.txt)
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' \
 	  || { echo "secureagg needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)." >&2; exit 1; }
@@ -71,6 +71,11 @@ layers: $(VENV)/.with-dev  ## import-linter: imports go down only
 bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.page
+
+bench-nvflare: .venv-nvflare/.with-engine  ## NVFlare's own HE beside a private sum, in its simulator (ten minutes)
+	@tag=$$(.venv-nvflare/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	  .venv-nvflare/bin/python -m pip install --quiet -c constraints/nvflare-$$tag.txt -e '.[nvflare,tenseal]'
+	@.venv-nvflare/bin/python -m benchmarks.nvflare_he
 
 docs: $(VENV)/.with-dev  ## run every code block of README and docs
 	@$(BIN)/python -m pytest tests/test_documents.py

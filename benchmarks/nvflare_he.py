@@ -2,11 +2,12 @@
 
 One job under ScatterAndGather in the simulator, three ways: plain, NVFlare's HE (its nvflare.app_opt.he filters and
 aggregator with TenSEAL, [60, 40, 40], N = 8192, scale 2^40), and ours (EncryptUpdates and PrivateAggregator, three
-committee sites, a grid of 13 bits over ±8 σ, without and with proofs). Five sites add the same update of 10^6 float32 values in ten
-tensors each round; nothing is trained. The first two rounds are left out: HE sends its first model in the clear, and
-kernels load. Bytes are what crosses the server's sockets, both ways, model and exchanges with the committee included.
-Seconds are medians over rounds, the fastest of the repetitions; the overhead is what a way takes beyond the plain one.
-That all sites receive the same model in the last round, within the grid's error, is checked.
+committee sites, a grid of 13 bits over ±8 σ; with proofs 16 bits over the clip). Five sites each add the same update
+of 10^6 float32 values in ten tensors every round; nothing is trained. The first two rounds are left out: HE sends its
+first model in the clear, and kernels load. Bytes are what crosses the server's sockets, both ways, the model and the
+exchanges with the committee included. Seconds are medians over rounds, the fastest of the repetitions; the overhead is
+what a way takes beyond the plain one. That all sites receive the same model in the last round, within the grid's
+error, is checked.
 
     make bench-nvflare     # from a clean tree it also writes benchmarks/results/nvflare_he.json
 """
@@ -43,12 +44,13 @@ VALUES, LAYERS, SITES, ROUNDS, LEFT_OUT = 10**6, 10, 5, 5, 2
 WAYS = ("plain", "HE", "ours", "ours, proven")
 VALUE_BITS, VALUE_BOUND, PROVEN_BITS, MEMBERS = 13, 8 * SIGMA, 16, 3
 BYTES_TARGET, OVERHEAD_TARGET = 15, 10
+CHECK_SECONDS = 0.01  # how often the controller looks whether all results are there
 
 Figures = dict[str, float]
 
 
 def terms(values: int, *, proofs: bool) -> Terms:
-    """Return the terms of our jobs: nothing is clipped or clamped, so that the grid's resolution alone decides the error.
+    """Return the terms of our jobs: nothing is clipped, so that the grid's resolution alone decides the error.
 
     With proofs the grid is that of the whole clip, at 16 bits: a proof's norm check has no room for a tighter bound.
     """
@@ -72,7 +74,7 @@ def job(way: str, values: int, rounds: int) -> FedJob:
         num_rounds=rounds,
         persistor_id="persistor",
         wait_time_after_min_received=0,
-        task_check_period=0.01,
+        task_check_period=CHECK_SECONDS,
     )
     made.to_server(sag)
     made.to_server(ZeroModel(values, LAYERS), id="persistor")
@@ -146,12 +148,13 @@ def verdicts(found: dict[str, Figures], values: int, rounds: int) -> list[str]:
     """Return one line a claim."""
     plain, he, ours = found["plain"], found["HE"], found["ours"]
     total = {way: of_way["sent"] + of_way["received"] for way, of_way in found.items()}
-    overhead = {way: of_way["busy"] - plain["busy"] for way, of_way in found.items()}
+    # What is below the controller's own rhythm is not resolved, and counts as that.
+    overhead = {way: max(of_way["busy"] - plain["busy"], CHECK_SECONDS) for way, of_way in found.items()}
     step = VALUE_BOUND / (2 ** (VALUE_BITS - 1) - 1)
     rows = [
         ("bytes of a round, HE's to ours", total["HE"] / total["ours"], ">=", BYTES_TARGET),
         ("bytes sites upload, HE's to ours", he["received"] / ours["received"], ">=", BYTES_TARGET),
-        ("overhead of a round, HE's to ours", overhead["HE"] / max(overhead["ours"], 1e-3), ">=", OVERHEAD_TARGET),
+        ("overhead of a round, HE's to ours", overhead["HE"] / overhead["ours"], ">=", OVERHEAD_TARGET),
         ("error of our model, in grid steps a round", ours["error"] / step / (rounds - 1), "<=", 1),
     ]
     lines = []

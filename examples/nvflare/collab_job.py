@@ -1,6 +1,6 @@
 """The same training by NVFlare's collab API: the site publishes, the server calls.
 
-    python examples/nvflare/collab_job.py
+python examples/nvflare/collab_job.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trainer import EXAMPLES, FEATURES, Arrays, examples_of, probabilities, trai
 from secureagg.adapters.nvflare import PrivateSite, PrivateSum, Terms
 
 SITES = [f"site-{n}" for n in range(1, 6)]
-ROUNDS = 5
+ROUNDS = 3
 
 TERMS = Terms(
     committee=SITES[:4],

@@ -1,8 +1,8 @@
 """A federated logistic regression in NVFlare's simulator, whose server sees only sums.
 
-    python examples/nvflare/job.py                 # runs it in the simulator
-    python examples/nvflare/job.py --plain         # the same job without privacy
-    python examples/nvflare/job.py --export jobs   # writes the job to submit to a deployment
+python examples/nvflare/job.py                 # runs it in the simulator
+python examples/nvflare/job.py --plain         # the same job without privacy
+python examples/nvflare/job.py --export jobs   # writes the job to submit to a deployment
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer import EXAMPLES, ModelFile, Trainer, examples_of, probabilities
 from secureagg.adapters.nvflare import EncryptUpdates, PrivateAggregator, Terms
 
 SITES = [f"site-{n}" for n in range(1, 6)]
-ROUNDS = 5
+ROUNDS = 3
 
 TERMS = Terms(
     committee=SITES[:4],  # any three of these four open a sum

@@ -1,7 +1,7 @@
 """What a site's administrator needs once.
 
-    python -m secureagg.adapters.nvflare identity WORKSPACE SITE     # prints the site's line of the roster
-    python -m secureagg.adapters.nvflare allow-list                  # prints the entry for local/resources.json
+python -m secureagg.adapters.nvflare identity WORKSPACE SITE     # prints the site's line of the roster
+python -m secureagg.adapters.nvflare allow-list                  # prints the entry for local/resources.json
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    identity = commands.add_parser("identity", help="make this site's identity if it has none, and print its public half")
+    identity = commands.add_parser("identity", help="print this site's public identity, made if it has none")
     identity.add_argument("workspace")
     identity.add_argument("site")
     commands.add_parser("allow-list", help="print class_allow_list with NVFlare's own defaults and our components")

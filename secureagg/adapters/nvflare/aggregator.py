@@ -71,11 +71,13 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         try:
             if event_type == AppEventType.ROUND_STARTED:
                 self._convene(fl_ctx.get_prop(AppConstants.CURRENT_ROUND), fl_ctx)
-            elif event_type == EventType.AFTER_TASK_DATA_FILTER:
-                if fl_ctx.get_prop(FLContextKey.TASK_NAME) == self.train_task:
-                    self._begin(fl_ctx.get_prop(FLContextKey.TASK_DATA))
+            elif event_type == EventType.AFTER_TASK_DATA_FILTER and self._is_training(fl_ctx):
+                self._begin(fl_ctx.get_prop(FLContextKey.TASK_DATA))
         except (SecureAggError, ValueError) as error:
             self.system_panic(f"secureagg: {error}", fl_ctx)
+
+    def _is_training(self, fl_ctx: FLContext) -> bool:
+        return bool(fl_ctx.get_prop(FLContextKey.TASK_NAME) == self.train_task)
 
     def _convene(self, round_number: int, fl_ctx: FLContext) -> None:
         with self._lock:

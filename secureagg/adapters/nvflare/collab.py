@@ -1,19 +1,19 @@
 """Private sums by NVFlare's collab API: a site publishes what a round needs, the server calls it.
 
-    class Trainer(PrivateSite):
-        terms = TERMS
+class Trainer(PrivateSite):
+    terms = TERMS
 
-        def train(self, model, round_number):  # not published: what it returns stays at the site
-            …
-            return update, examples
+    def train(self, model, round_number):  # not published: what it returns stays at the site
+        …
+        return update, examples
 
-    class Server:
-        @collab.main
-        def run(self):
-            private = PrivateSum(TERMS)
-            for round_number in range(3):
-                outcome = private.round(round_number, model)
-                model = {name: model[name] + outcome.mean[name] for name in model}
+class Server:
+    @collab.main
+    def run(self):
+        private = PrivateSum(TERMS)
+        for round_number in range(3):
+            outcome = private.round(round_number, model)
+            model = {name: model[name] + outcome.mean[name] for name in model}
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PrivateSite(ABC):
     @collab.publish  # type: ignore[untyped-decorator]
     def contribute(self, round_number: int, model: dict[str, Any]) -> bytes:
         """Train on `model` and return the contribution to the round."""
-        site = self._present()
+        site = self._asked()
         site.begin(round_number, {name: np.array(tensor) for name, tensor in model.items()})
         update, weight = self.train(model, round_number)
         return site.contribute(update, weight, self.rounding(site.name, round_number))
@@ -75,9 +75,11 @@ class PrivateSite(ABC):
     @collab.publish  # type: ignore[untyped-decorator]
     def serve(self, verb: str, message: bytes) -> bytes:
         """Answer the server: enrolment and, on the committee, share checks and answers."""
-        return self._present().serve(verb, message)
+        return self._asked().serve(verb, message)
 
-    def _present(self) -> Site:
+    def _asked(self) -> Site:
+        if collab.caller != "server":  # what is published, every client of the job may call
+            raise ParameterError("only the server asks for this")
         if self._site is None:
             raise ParameterError("the job has not started at this site")
         return self._site

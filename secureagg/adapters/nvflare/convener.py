@@ -46,7 +46,7 @@ class Replies:
 
 
 Ask = Callable[[str, Mapping[str, bytes]], Replies]
-"""Sends each site its message under a verb of `site.VERBS` and returns when all replied or time is up."""
+"""Sends each site its message under one of `Site.serve`'s verbs, and returns when all replied or time is up."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
-"""The client's filter under NVFlare's own controllers: what a training task returns leaves the site encrypted or not."""
+"""The client's filter under NVFlare's own controllers: training results leave the site encrypted, or not at all."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.dxo_filter import DXOFilter
 from nvflare.apis.event_type import EventType
@@ -18,6 +21,8 @@ from secureagg.adapters.nvflare.wire import CONTRIBUTION, serve
 from secureagg.errors import ParameterError, SecureAggError
 
 __all__ = ["EncryptUpdates"]
+
+Arrays = dict[str, NDArray[np.floating[Any]]]
 
 _KINDS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
 
@@ -39,7 +44,7 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
         self.terms = terms
         self.train_task = train_task
         self._site: Site | None = None
-        self._model: dict[str, np.ndarray] = {}  # what the round's training started from; empty between rounds
+        self._model: Arrays = {}  # what the round's training started from; empty between rounds
         self._round_number = 0
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -118,11 +123,11 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
         return self._site
 
 
-def _difference(weights: Model, model: Model) -> dict[str, np.ndarray]:
+def _difference(weights: Model, model: Model) -> Arrays:
     odd = sorted(weights.keys() ^ model.keys())
     if odd:
         raise ParameterError(f"model and result differ in the tensors {odd}")
     for name, tensor in weights.items():
         if tensor.shape != model[name].shape:
             raise ParameterError(f"tensor {name!r} has the shape {tensor.shape}, in the model {model[name].shape}")
-    return {name: np.asarray(tensor - model[name], dtype=model[name].dtype) for name, tensor in weights.items()}
+    return {name: np.asarray(tensor - model[name]) for name, tensor in weights.items()}

@@ -1,8 +1,10 @@
 """What a site keeps in its workspace: its identity, the roster it has pinned, and a journal a job.
 
-    <workspace>/local/secureagg/roster.json          the public identities of all sites: {"site-1": "<128 hex digits>", …}
-    <workspace>/local/secureagg/<site>/identity      this site's seed, 32 bytes, readable by its owner alone
-    <workspace>/local/secureagg/<site>/<job>/        the journal of a committee member
+| in <workspace>/local/secureagg | |
+|---|---|
+| roster.json | the public identity of every site: {"site-1": "<128 hex digits>", …} |
+| <site>/identity | this site's seed, 32 bytes, readable by its owner alone |
+| <site>/<job>/ | the journal of a committee member |
 
 `local` is the part of a workspace that the site's own administrator fills; NVFlare sends nothing of it anywhere.
 """

@@ -22,10 +22,7 @@ from secureagg.layout import Layout
 from secureagg.roster import Roster
 from secureagg.session import MAX_ROUND, Session
 
-__all__ = ["VERBS", "Site"]
-
-VERBS = ("enrol", "pin", "check", "respond")
-"""What a server asks of a site by message; contributions come with the host's own results."""
+__all__ = ["Site"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Site:
         return self._home.site
 
     def serve(self, verb: str, message: bytes) -> bytes:
-        """Return the reply to a message of the server's; `verb` is one of `VERBS`."""
+        """Return the reply to a message of the server's: to "enrol", "pin", "check" or "respond"."""
         if not isinstance(message, bytes):
             raise EncodingError("a message is bytes")
         calls = {"enrol": self.enrol, "pin": self.pin, "check": self.check, "respond": self.respond}
@@ -139,15 +136,24 @@ class Site:
                 self._member.retire(number - 1)
 
     def contribute(self, update: Model, weight: float = 1, rounding: np.random.Generator | None = None) -> bytes:
-        """Return this site's contribution to the round it is in; `rounding` seeds the stochastic rounding alone."""
+        """Return this site's contribution to the round it is in; `rounding` seeds the stochastic rounding alone.
+
+        Tensors are cast to the model's dtypes: what training returns is often wider than what it was given.
+        """
         update = require_model(update)
         with self._lock:
             current = self._current()
+            layout = current.session.plan.layout
             if frozenset(update) != current.names:
                 odd = sorted(frozenset(update) ^ current.names)
                 raise ParameterError(f"model and update differ in the tensors {odd}")
+            for name, shape in zip(sorted(update), layout.shapes, strict=True):
+                if update[name].shape != shape:
+                    raise ParameterError(f"tensor {name!r} has the shape {update[name].shape}, in the model {shape}")
+            with np.errstate(over="ignore"):  # an infinity is refused below
+                values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
             whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
-            return contribute(current.session, self._identity, tensors(update), whole, rounding_rng=rounding)
+            return contribute(current.session, self._identity, values, whole, rounding_rng=rounding)
 
     def check(self, request: bytes) -> bytes:
         """Return this member's share check."""

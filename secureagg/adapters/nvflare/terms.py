@@ -93,8 +93,6 @@ def tensors(model: Model) -> list[NDArray[np.floating[Any]]]:
     return [model[name] for name in sorted(model)]
 
 
-def by_name(
-    names: Iterable[str], ordered: Sequence[NDArray[np.floating[Any]]]
-) -> dict[str, NDArray[np.floating[Any]]]:
+def by_name(names: Iterable[str], ordered: Sequence[NDArray[np.floating[Any]]]) -> dict[str, NDArray[np.floating[Any]]]:
     """Return under their names what stands in the order of `tensors` of a model with these names."""
     return dict(zip(sorted(names), ordered, strict=True))

@@ -22,6 +22,7 @@ CONTRIBUTION = "secureagg.contribution"
 _TOPIC = "secureagg"
 _VERB, _MESSAGE, _REPLY, _REFUSAL = "verb", "message", "reply", "refusal"
 
+
 def ask(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], timeout: float) -> Replies:
     """Send each site its message and return what came back within `timeout` seconds."""
     given: dict[str, bytes] = {}
@@ -38,9 +39,7 @@ def ask(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], time
     return Replies(given, refusals)
 
 
-def _send(
-    engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], timeout: float
-) -> dict[str, Shareable]:
+def _send(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], timeout: float) -> dict[str, Shareable]:
     """Return what each site replied. One call a message: NVFlare 2.9.0 cannot send several in one.
 
     (`multicast_aux_requests` passes an argument on that the cell's call does not take.)

@@ -1,11 +1,11 @@
-"""A job by the collab API: fixed updates, of which one site's training fails."""
+"""A job by the collab API: fixed updates; in the second round one site asks another for its part, and fails."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from nvflare.collab import collab
+from nvflare.collab import CollabCallError, collab
 
 from secureagg.adapters.nvflare import PrivateSite, PrivateSum, Terms
 from tests.adapters import common
@@ -29,7 +29,10 @@ class Trainer(PrivateSite):
     def train(self, model: dict[str, np.ndarray], round_number: int) -> tuple[dict[str, np.ndarray], int]:
         client = client_of(collab.site_name)
         if collab.site_name == FAILS_IN_ROUND_2 and round_number == 2:
-            raise RuntimeError("no examples today")
+            try:
+                collab.get_clients(["site-1"])[0].contribute(round_number, model)
+            except CollabCallError as error:
+                raise RuntimeError("it refused") from error
         return named(common.update_of(client, round_number)), common.WEIGHTS[client]
 
     def rounding(self, site: str, round_number: int) -> np.random.Generator:

@@ -32,9 +32,9 @@ __all__ = [
     "FixedTrainer",
     "RecordingAggregator",
     "SeededFilter",
-    "Trainer",
     "record",
 ]
+
 
 def record(folder: Path, round_number: int, outcome: Outcome) -> None:
     """Write an outcome where the test finds it."""

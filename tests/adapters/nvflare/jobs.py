@@ -124,7 +124,9 @@ def provision(workspace: Path, classes: list[str]) -> None:
     (workspace / "local" / "resources.json").write_text(json.dumps(resources), encoding="utf-8")
 
 
-JOBS: dict[str, Callable[[Path], int]] = {job.__name__: job for job in (scatter_and_gather, not_allowed, fedavg, collab)}
+JOBS: dict[str, Callable[[Path], int]] = {
+    job.__name__: job for job in (scatter_and_gather, not_allowed, fedavg, collab)
+}
 
 if __name__ == "__main__":
     raise SystemExit(JOBS[sys.argv[1]](Path(sys.argv[2])))

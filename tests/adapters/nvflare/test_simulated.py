@@ -96,11 +96,12 @@ def test_the_collab_api_finds_the_same_sum(collab: jobs.Ran) -> None:
     assert common.digest_of(common.sums_in(ordered(collab.mean(1)), 75), 75) == common.EXPECTED
 
 
-def test_a_collab_site_whose_training_fails_is_named(collab: jobs.Ran) -> None:
+def test_no_site_asks_another_and_one_whose_training_fails_is_named(collab: jobs.Ran) -> None:
     outcome = collab.outcome(2)
     assert outcome["sites"] == ["site-1", "site-2", "site-3"]
-    assert outcome["refused"] == {"site-4": "RuntimeError: no examples today"}
+    assert outcome["refused"] == {"site-4": "RuntimeError: it refused"}
     assert same(ordered(collab.mean(2)), common.expected_mean(range(3), 2))
+    assert "only the server asks for this" in (collab.workspace / "site-1" / "log.txt").read_text(encoding="utf-8")
 
 
 def test_without_the_allow_list_the_job_does_not_start(memory: Path) -> None:

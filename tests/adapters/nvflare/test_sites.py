@@ -227,6 +227,24 @@ def test_an_update_of_other_tensors(job: Job) -> None:
         site.contribute(named(common.update_of(0)) | {"d": np.zeros(1, np.float32)}, 3)
 
 
+def test_an_update_of_other_shapes(job: Job) -> None:
+    job.begin(1)
+    site = job.sites["site-1"]
+    site.begin(1, named(common.MODEL))
+    with pytest.raises(sa.ParameterError, match=r"tensor 'b.scale' has the shape \(1,\), in the model \(\)"):
+        site.contribute(named(common.update_of(0)) | {"b.scale": np.zeros(1)}, 3)
+
+
+def test_a_wider_update_is_cast_to_the_model(job: Job) -> None:
+    current = job.begin(1)
+    site = job.sites["site-1"]
+    site.begin(1, named(common.MODEL))
+    wider = {name: tensor.astype(np.float64) for name, tensor in named(common.update_of(0)).items()}
+    assert current.admit("site-1", site.contribute(wider, 3))
+    with pytest.raises(sa.ParameterError, match="infinity"):
+        site.contribute(wider | {"c.bias": np.full(17, 1e300)}, 3)
+
+
 def test_an_unknown_verb(job: Job) -> None:
     with pytest.raises(sa.EncodingError, match="unknown kind"):
         job.sites["site-1"].serve("train", b"")
