@@ -50,7 +50,7 @@ ENGINES := flower nvflare
 	  test -f $$pins || { echo "$$pins is missing: set PYTHON to one that constraints/$*-*.txt names." >&2; exit 1; }; \
 	  echo "Installing secureagg[$*] into .venv-$*, pinned by $$pins"; \
 	  $(PYTHON) -m venv .venv-$* \
-	  && .venv-$*/bin/python -m pip install --quiet -c $$pins -e '.[$*]' 'pytest<9.2' hypothesis
+	  && .venv-$*/bin/python -m pip install --quiet -c $$pins -e '.[$*]' 'pytest<9.2' hypothesis sybil
 	@touch $@
 
 ENGINE_TESTS := $(ENGINES:%=test-%)

@@ -30,9 +30,9 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
     """Admits contributions as they come and opens their mean at the end of each round, a WEIGHT_DIFF.
 
     Before the first round, and whenever a batch of prekeys is used up, sites enrol and pin the roster; a round takes
-    one exchange with the committee, two with proofs. timeout: seconds that an exchange may take; patience: seconds
-    that sites are waited for at the start; who has not asked for a task by then is left out. `outcome` is the last
-    round's.
+    one exchange with the committee, two with proofs, and one more if the committee adds noise. timeout: seconds that
+    an exchange may take; patience: seconds that sites are waited for at the start; who has not asked for a task by
+    then is left out. `outcome` is the last round's.
 
     Whoever is refused is named in the log with the reason, and left out. A round that cannot be opened, and a job that
     cannot be convened, end the job with the reason.

@@ -183,7 +183,7 @@ class Round:
             return self.refuse(site, "sent no contribution")
         try:
             self._aggregator.admit(payload)
-        except FaultyClientError as error:
+        except (FaultyClientError, FaultyMemberError) as error:
             return self.refuse(site, error.reason)
         except (EncodingError, ParameterError) as error:
             return self.refuse(site, str(error))
@@ -207,10 +207,12 @@ class Round:
         Raises: QuorumError, with what sites were refused for, if too few contributed or answered; FaultyMemberError,
         UnattributedFault as `Aggregator.open`.
         """
-        silent: dict[str, str] = {}
+        plan, silent = self._session.plan, dict[str, str]()
         try:
+            if plan.noise_members:
+                silent |= self._collect_noise()
             reports = None
-            if self._session.plan.committee.mode == "robust":
+            if plan.committee.mode == "robust":
                 reports = self._from_members("check", self._aggregator.share_check(), silent)
             request = self._aggregator.close(reports)
             result = self._aggregator.open(self._from_members("respond", request, silent))
@@ -228,6 +230,17 @@ class Round:
             refused={site: reason for site, reason in refused.items() if site not in sites},
             faults=silent | {self._committee[member]: reason for member, reason in result.faults.items()},
         )
+
+    def _collect_noise(self) -> dict[str, str]:
+        """Admit the members' noise; return the members without, with the reason."""
+        replies = self._ask("noise", dict.fromkeys(self._committee, b""))
+        without = dict(replies.refusals)
+        for site, payload in replies.given.items():
+            try:
+                self._aggregator.admit(payload)
+            except (EncodingError, FaultyClientError, FaultyMemberError) as error:
+                without[site] = f"its noise: {error}"
+        return without
 
     def _from_members(self, verb: str, request: Request, silent: dict[str, str]) -> list[bytes]:
         replies = self._ask(verb, {site: request.for_member(number) for number, site in enumerate(self._committee)})

@@ -57,10 +57,16 @@ class Site:
         return self._home.site
 
     def serve(self, verb: str, message: bytes) -> bytes:
-        """Return the reply to a message of the server's: to "enrol", "pin", "check" or "respond"."""
+        """Return the reply to a message of the server's: to "enrol", "pin", "noise", "check" or "respond"."""
         if not isinstance(message, bytes):
             raise EncodingError("a message is bytes")
-        calls = {"enrol": self.enrol, "pin": self.pin, "check": self.check, "respond": self.respond}
+        calls = {
+            "enrol": self.enrol,
+            "pin": self.pin,
+            "noise": self.noise,
+            "check": self.check,
+            "respond": self.respond,
+        }
         if verb not in calls:
             raise EncodingError("a message of an unknown kind")
         return calls[verb](message)
@@ -154,6 +160,13 @@ class Site:
                 values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
             whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
             return contribute(current.session, self._identity, values, whole, rounding_rng=rounding)
+
+    def noise(self, message: bytes) -> bytes:
+        """Return this member's contribution of noise, where the plan has its committee add it; `message` is empty."""
+        if message:
+            raise EncodingError("a request for noise is empty")
+        with self._lock:
+            return self._as_member().add_noise(self._current().session)
 
     def check(self, request: bytes) -> bytes:
         """Return this member's share check."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secureagg.dp.mechanisms import Mechanism, mechanism_from_json
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
 from secureagg.plan import Committee, RoundPlan
@@ -28,10 +29,12 @@ class Terms:
     committee: names of the sites that hold shares of one-time keys; threshold, assumed_corrupt: as in `Committee`.
     quorum, l2_clip, value_bits, value_bound, max_weight, assumed_corrupt_clients, proofs, parameters: as in
     `RoundPlan`. With max_weight 1 every site counts alike; above, a site's weight is its number of local steps.
+    noise: a mechanism (`sa.DistributedGaussian`, …) whose `rounds` are those of all jobs together that train on the
+    same examples; kept as its JSON fields. Weights are uniform then.
     roster: "pinned", and a site without a roster file of its own takes no part; "collected", and such a site takes the
     roster the server hands out at the start of the job: whoever runs the server then could be every other site.
 
-    Raises: ParameterError for what is not a roster's kind; what no plan allows is refused by `plan`.
+    Raises: ParameterError for what is no kind of roster or mechanism; what no plan allows is refused by `plan`.
     """
 
     committee: Sequence[str]
@@ -45,14 +48,27 @@ class Terms:
     assumed_corrupt_clients: int = 0
     proofs: bool = False
     parameters: str = "auto"
+    noise: Mechanism | Mapping[str, object] | None = None
     roster: str = PINNED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "committee", list(self.committee))  # a list, as it comes back from a job's JSON
         if len(set(self.committee)) != len(self.committee):
             raise ParameterError(f"committee {list(self.committee)}: every site stands once")
+        if self.noise is not None and not isinstance(self.noise, Mapping):
+            object.__setattr__(self, "noise", self.noise.to_json())
+        self.mechanism()
         if self.roster not in (PINNED, COLLECTED):
             raise ParameterError(f"roster is {PINNED!r} or {COLLECTED!r}, not {self.roster!r}")
+
+    def mechanism(self) -> Mechanism | None:
+        """Return the noise the terms ask for. Raises: ParameterError if they ask for what is none."""
+        if self.noise is None or not isinstance(self.noise, Mapping):
+            return self.noise
+        try:
+            return mechanism_from_json(self.noise)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ParameterError(f"noise is no mechanism, or the JSON fields of one: {error}") from error
 
     def electorate(self) -> Committee:
         """Return the committee as the plan has it. Raises: ParameterError."""
@@ -72,6 +88,7 @@ class Terms:
             assumed_corrupt_clients=self.assumed_corrupt_clients,
             proofs=self.proofs,
             parameters=self.parameters,
+            noise=self.mechanism(),
         )
 
 

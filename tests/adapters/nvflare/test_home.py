@@ -78,14 +78,21 @@ def test_the_administrators_command(folder: Path, capsys: pytest.CaptureFixture[
 # Terms.
 
 
-def test_terms_come_back_from_a_jobs_json() -> None:
-    terms = terms_of()
-    assert Terms(**json.loads(json.dumps(vars(terms)))) == terms
+@pytest.mark.parametrize("noise", [None, sa.Skellam(epsilon=3, delta=1e-6, rounds=7, noise_by="committee")])
+def test_terms_come_back_from_a_jobs_json(noise: sa.Skellam | None) -> None:
+    terms = terms_of(noise=noise)
+    same = Terms(**json.loads(json.dumps(vars(terms))))
+    assert same == terms
+    assert same.mechanism() == noise
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"committee": ["a", "a"]}, "every site stands once"), ({"roster": "any"}, "roster is 'pinned' or 'collected'")],
+    [
+        ({"committee": ["a", "a"]}, "every site stands once"),
+        ({"roster": "any"}, "roster is 'pinned' or 'collected'"),
+        ({"noise": {"mechanism": "none"}}, "noise is no mechanism"),
+    ],
 )
 def test_terms_that_cannot_be(change: dict[str, object], message: str) -> None:
     with pytest.raises(sa.ParameterError, match=message):

@@ -11,6 +11,7 @@ import pytest
 
 import secureagg as sa
 from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.dp.mechanisms import Mechanism
 from tests.adapters import common
 from tests.adapters.nvflare.federation import SITES, Job, terms_of
 from tests.adapters.nvflare.names import named, ordered
@@ -38,6 +39,37 @@ def test_two_exchanges_a_round_with_proofs(folder: Path) -> None:
     outcome = job.round()
     assert common.digest_of(common.sums_in(ordered(outcome.mean), outcome.total_weight), 75) == common.EXPECTED
     assert job.asked == ["enrol", "pin", "check", "respond"]
+
+
+@pytest.mark.parametrize(
+    ("noise", "proofs", "asked"),
+    [
+        (sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2), False, ["respond"]),
+        (sa.Skellam(epsilon=8, delta=1e-5, rounds=2, noise_by="committee"), False, ["noise", "respond"]),
+        (sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2), True, ["noise", "check", "respond"]),
+        (sa.CentralGaussian(epsilon=8, delta=1e-5, rounds=2), False, ["respond"]),
+    ],
+    ids=["clients", "committee", "proven", "aggregator"],
+)
+def test_noise_in_the_sum(folder: Path, noise: Mechanism, proofs: bool, asked: list[str]) -> None:
+    job = Job(folder, terms_of(noise=noise, max_weight=1, proofs=proofs))
+    outcome = job.round()
+    assert job.asked == ["enrol", "pin", *asked]
+    assert (outcome.sites, outcome.faults) == (SITES, {})
+    exact = np.mean([common.update_of(client)[0] for client in range(common.CLIENTS)], axis=0)
+    error = np.abs(outcome.mean["a.kernel"] - exact)
+    assert 1e-2 < error.max() < 10 * common.L2_CLIP
+
+
+def test_a_member_without_noise_is_named(folder: Path) -> None:
+    noise = sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2, noise_by="committee")
+    job = Job(folder, terms_of(noise=noise, max_weight=1))
+    current = job.begin(1)
+    for site in SITES:
+        current.admit(site, job.contribution(site, 1))
+    job.between = lambda verb, site, message: b"x" if (verb, site) == ("noise", "site-1") else message
+    with pytest.raises(sa.QuorumError, match="site-1: a request for noise is empty"):
+        current.finish()
 
 
 def test_prekeys_come_in_batches_and_go_with_the_job(folder: Path) -> None:
