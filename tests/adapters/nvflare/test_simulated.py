@@ -18,17 +18,17 @@ from tests.federation import same
 
 @pytest.fixture(scope="module")
 def sag(memory: Path) -> jobs.Ran:
-    return jobs.run("scatter_and_gather", memory / "sag")
+    return jobs.run("scatter_and_gather", memory)
 
 
 @pytest.fixture(scope="module")
 def fedavg(memory: Path) -> jobs.Ran:
-    return jobs.run("fedavg", memory / "fedavg")
+    return jobs.run("fedavg", memory)
 
 
 @pytest.fixture(scope="module")
 def collab(memory: Path) -> jobs.Ran:
-    return jobs.run("collab", memory / "collab")
+    return jobs.run("collab", memory)
 
 
 def test_scatter_and_gather_finds_every_adapters_sum(sag: jobs.Ran) -> None:
@@ -105,7 +105,7 @@ def test_no_site_asks_another_and_one_whose_training_fails_is_named(collab: jobs
 
 
 def test_without_the_allow_list_the_job_does_not_start(memory: Path) -> None:
-    ran = jobs.run("not_allowed", memory / "not_allowed")
+    ran = jobs.run("not_allowed", memory)
     assert ran.code != 0
     assert "'secureagg.adapters.nvflare.terms.Terms' at config path" in ran.printed
     assert "is not in allow_list" in ran.printed
