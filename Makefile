@@ -13,7 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-ray docs site constraints clean
+.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-ray bench-nvflare docs site constraints \
+  clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +46,7 @@ test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNI
 
 # Engines pin differently (packaging, protobuf, rich, typer): each has a virtual environment of its own, of the Python
 # its constraints are for.
-ENGINES := flower ray
+ENGINES := flower nvflare ray
 .venv-%/.with-engine: pyproject.toml $(wildcard constraints/*.txt)
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' \
 	  || { echo "secureagg needs Python 3.11, 3.12 or 3.13; none found (set PYTHON=/path/to/python)." >&2; exit 1; }
@@ -53,7 +54,7 @@ ENGINES := flower ray
 	  test -f $$pins || { echo "$$pins is missing: set PYTHON to one that constraints/$*-*.txt names." >&2; exit 1; }; \
 	  echo "Installing secureagg[$*] into .venv-$*, pinned by $$pins"; \
 	  $(PYTHON) -m venv .venv-$* \
-	  && .venv-$*/bin/python -m pip install --quiet -c $$pins -e '.[$*]' 'pytest<9.2' hypothesis
+	  && .venv-$*/bin/python -m pip install --quiet -c $$pins -e '.[$*]' 'pytest<9.2' hypothesis sybil
 	@touch $@
 
 ENGINE_TESTS := $(ENGINES:%=test-%)
@@ -77,6 +78,11 @@ bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean t
 
 bench-ray: .venv-ray/.with-engine  ## admission over a local Ray cluster beside admission in one process
 	@.venv-ray/bin/python -m benchmarks.ray_admission
+
+bench-nvflare: .venv-nvflare/.with-engine  ## NVFlare's own HE beside a private sum, in its simulator (ten minutes)
+	@tag=$$(.venv-nvflare/bin/python -c 'import sys; print("py%d%d" % sys.version_info[:2])'); \
+	  .venv-nvflare/bin/python -m pip install --quiet -c constraints/nvflare-$$tag.txt -e '.[nvflare,tenseal]'
+	@.venv-nvflare/bin/python -m benchmarks.nvflare_he
 
 docs: $(VENV)/.with-dev  ## run every code block of README and docs
 	@$(BIN)/python -m pytest tests/test_documents.py

@@ -140,6 +140,21 @@ def _ray(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _nvflare(r: Results) -> Iterator[str]:
+    yield from _heading("Private sums in NVFlare beside its own HE", "nvflare_he", r)
+    request = r["request"]
+    values = request["values"] * request["sites"]
+    yield f"One job in its simulator: {request['sites']} sites, {request['values']:,} float32 values in "
+    yield f"{request['layers']} tensors, {request['members']} committee sites. Bytes both ways on the server's sockets;"
+    yield "seconds without the simulator's waits between polls."
+    rows = [
+        [way, f"{f['received'] / values:.3f}", f"{f['sent'] / values:.3f}", f"{f['busy']:.3f}"]
+        for way, f in r["figures"].items()
+    ]
+    yield from _table(["way", "up, bytes a value", "down, bytes a value", "round s"], rows)
+    yield from _verdicts(r)
+
+
 def _plain(title: str, name: str) -> Any:
     """Return a section of verdicts alone; the file holds the rest."""
 
@@ -158,6 +173,7 @@ _SECTIONS = {
     "ray_admission": _ray,
     "ckks_reference": _reference,
     "private_mean": _private_mean,
+    "nvflare_he": _nvflare,
     "noise": _plain("Exact noise", "noise"),
     "dpsgd": _plain("DP-SGD", "dpsgd"),
 }

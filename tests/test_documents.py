@@ -1,7 +1,8 @@
 """Every code block of README and docs runs here, block after block in one namespace per document.
 
 Python blocks are executed. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
-target must exist, and an extra named to pip must be one of ours.
+target must exist, an extra named to pip must be one of ours, and a module of ours runs. Documents about an engine run
+among its adapter's tests, in its environment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+OF_ENGINES = {"nvflare": ("migrate-nvflare.md",)}
+HERE = [path for path in DOCUMENTS if path.name not in chain.from_iterable(OF_ENGINES.values())]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -34,6 +38,8 @@ def run_console(example: Example) -> None:
         elif command[0] == "pip":
             extras = re.findall(r"\[([\w,-]+)\]", line)
             assert all(extra in EXTRAS for named in extras for extra in named.split(",")), line
+        elif command[:2] == ["python", "-m"]:
+            subprocess.run([sys.executable, *command[1:]], cwd=example.namespace["directory"], check=True)
         elif command[0] == "secureagg":
             subprocess.run(
                 [sys.executable, "-m", "secureagg", *command[1:]],
@@ -49,13 +55,18 @@ def run_console(example: Example) -> None:
 PARSER = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)])
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def run_blocks(path: Path, directory: Path) -> None:
+    """Run the blocks of one document, from this directory."""
     document = PARSER.parse(path)
-    document.namespace["directory"] = tmp_path
+    document.namespace["directory"] = directory
     for example in document.examples():
         example.evaluate()
+
+
+@pytest.mark.parametrize("path", HERE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_blocks(path, tmp_path)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

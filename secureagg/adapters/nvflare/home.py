@@ -1,0 +1,91 @@
+"""What a site keeps in its workspace: its identity, the roster it has pinned, and a journal a job.
+
+| in <workspace>/local/secureagg | |
+|---|---|
+| roster.json | the public identity of every site: {"site-1": "<128 hex digits>", …} |
+| <site>/identity | this site's seed, 32 bytes, readable by its owner alone |
+| <site>/<job>/ | the journal of a committee member |
+
+`local` is the part of a workspace that the site's own administrator fills; NVFlare sends nothing of it anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from secureagg.committee import CommitteeMember
+from secureagg.errors import ParameterError
+from secureagg.identity import Identity
+from secureagg.roster import PublicIdentity
+
+__all__ = ["Home", "write_roster"]
+
+
+class Home:
+    """The directory of site `site` in `workspace`, made if it is not there."""
+
+    def __init__(self, workspace: str | os.PathLike[str], site: str) -> None:
+        if Path(site).name != site or site in ("", ".", ".."):
+            raise ParameterError("a site's name is one part of a path")
+        self._shared = _shared(workspace)
+        self._own = self._shared / site
+        self.site = site
+        try:
+            self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParameterError(f"{self._own} cannot be used: {error.strerror}") from error
+
+    def identity(self) -> Identity:
+        """Return this site's identity, made on first use and the same from then on."""
+        path = self._own / "identity"
+        descriptor, name = tempfile.mkstemp(dir=self._own)  # mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(Identity.generate().to_seed())
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(name, path)  # whole or not at all, and never in the place of another
+        finally:
+            os.unlink(name)
+        return Identity(path.read_bytes())
+
+    def roster(self) -> dict[str, bytes] | None:
+        """Return the pinned public identity of every site, or None if there is no roster file.
+
+        Raises: ParameterError if the file is not such a roster.
+        """
+        path = self._shared / "roster.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return {str(site): PublicIdentity(bytes.fromhex(public)).encoded for site, public in found.items()}
+        except FileNotFoundError:
+            return None
+        except (ParameterError, ValueError, TypeError, AttributeError) as error:
+            raise ParameterError(f'{path} is no roster; it holds {{"site": "128 hex digits", …}}') from error
+
+    def member(self, identity: Identity, job: str) -> CommitteeMember:
+        """Return this site as a committee member of a job."""
+        if Path(job).name != job:
+            raise ParameterError("a job's id is one part of a path")
+        return CommitteeMember(identity, journal=self._own / job)
+
+    def __repr__(self) -> str:
+        return f"Home({str(self._own)!r})"
+
+
+def write_roster(workspace: str | os.PathLike[str], publics: dict[str, bytes]) -> Path:
+    """Write the roster file of a workspace and return its path; the same file goes to every site."""
+    path = _shared(workspace) / "roster.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = json.dumps({site: public.hex() for site, public in sorted(publics.items())}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _shared(workspace: str | os.PathLike[str]) -> Path:
+    return Path(workspace) / "local" / "secureagg"

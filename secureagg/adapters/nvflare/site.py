@@ -1,0 +1,198 @@
+"""One site's part in a job: it enrols, pins who takes part, contributes, and answers as a committee member.
+
+What comes from the server is checked against what the site holds itself: its workspace (identity, roster, journal), the
+job's terms, and the model it was given to train on. The session is rebuilt from these; nothing is taken on trust but,
+with collected rosters, who the others are.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.home import Home
+from secureagg.adapters.nvflare.terms import COLLECTED, Model, Terms, require_model, tensors
+from secureagg.client import contribute
+from secureagg.committee import CommitteeMember
+from secureagg.errors import EncodingError, ParameterError
+from secureagg.layout import Layout
+from secureagg.roster import Roster
+from secureagg.session import MAX_ROUND, Session
+
+__all__ = ["Site"]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """The round this site is in: its session and the names of the model's tensors."""
+
+    session: Session
+    names: frozenset[str]
+
+
+class Site:
+    """A site in one job. Calls from several threads are served one after the other.
+
+    Guarantees: one roster and one base of round numbers a job; once a later round has begun, the prekeys of earlier
+    ones are erased. Raises: ParameterError for what this site refuses, EncodingError for malformed messages.
+    """
+
+    def __init__(self, home: Home, terms: Terms, job: str) -> None:
+        self._home = home
+        self._terms = terms
+        self._identity = home.identity()
+        on_committee = home.site in terms.committee
+        self._member: CommitteeMember | None = home.member(self._identity, job) if on_committee else None
+        self._offer: Offer | None = None
+        self._roster: Roster | None = None
+        self._round: _Round | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The site's name in NVFlare."""
+        return self._home.site
+
+    def serve(self, verb: str, message: bytes) -> bytes:
+        """Return the reply to a message of the server's: to "enrol", "pin", "noise", "check" or "respond"."""
+        if not isinstance(message, bytes):
+            raise EncodingError("a message is bytes")
+        calls = {
+            "enrol": self.enrol,
+            "pin": self.pin,
+            "noise": self.noise,
+            "check": self.check,
+            "respond": self.respond,
+        }
+        if verb not in calls:
+            raise EncodingError("a message of an unknown kind")
+        return calls[verb](message)
+
+    def enrol(self, batch: bytes) -> bytes:
+        """Return this site's enrolment for a batch of rounds."""
+        wanted = Batch.from_bytes(batch)
+        with self._lock:
+            self._require_base(wanted)
+            first = wanted.base + wanted.start
+            numbers = range(first, first + wanted.count) if self._member is not None else ()
+            prekeys = tuple(self._member.prekey(number) for number in numbers if self._member is not None)
+            return Enrolment(self._identity.public, prekeys).to_bytes()
+
+    def pin(self, offer: bytes) -> bytes:
+        """Pin who takes part, or refuse; return the roster's digest, by which the server sees that all agree."""
+        offered = Offer.from_bytes(offer)
+        with self._lock:
+            self._require_base(offered.batch)
+            roster = self._checked(offered)
+            if self._roster is not None and roster.digest() != self._roster.digest():
+                raise ParameterError("another roster is pinned for this job already")
+            self._offer, self._roster = offered, roster
+            return roster.digest()
+
+    def _require_base(self, batch: Batch) -> None:
+        if self._offer is not None and self._offer.batch.base != batch.base:
+            raise ParameterError("the numbers of this job's rounds have another base already")
+
+    def _checked(self, offer: Offer) -> Roster:
+        """Return the roster of an offer that this site agrees with."""
+        publics = dict(zip(offer.sites, offer.publics, strict=True))
+        if publics.get(self.name) != self._identity.public:
+            raise ParameterError("the roster offered does not hold this site with its own identity")
+        pinned = self._home.roster()
+        if pinned is None and self._terms.roster != COLLECTED:
+            raise ParameterError(
+                "this site has no roster file, and the job's terms do not allow a collected roster; write "
+                "local/secureagg/roster.json in its workspace"
+            )
+        if pinned is not None:
+            for site, public in publics.items():
+                if site not in pinned:
+                    raise ParameterError(f"site {site!r} is offered, which is not in this site's roster file")
+                if pinned[site] != public:
+                    raise ParameterError(f"site {site!r} is offered with another identity than this site has pinned")
+        missing = [site for site in self._terms.committee if site not in publics]
+        if missing:
+            raise ParameterError(f"committee sites {missing} are not in the roster offered")
+        if len(offer.prekeys[0]) != len(self._terms.committee):
+            raise ParameterError(
+                f"{len(offer.prekeys[0])} prekeys a round offered, the committee has {len(self._terms.committee)}"
+            )
+        return Roster(offer.publics, (publics[site] for site in self._terms.committee))
+
+    def begin(self, round_number: int, model: Model) -> None:
+        """Make the session of a round from what is pinned and the model this site was given."""
+        model = require_model(model)
+        with self._lock:
+            if self._offer is None or self._roster is None or round_number not in self._offer.batch:
+                raise ParameterError(f"no roster and prekeys are pinned for round {round_number}")
+            values = tensors(model)
+            number = self._offer.batch.base + round_number
+            session = Session(
+                self._terms.plan(Layout.of(values), len(self._offer.sites)),
+                self._roster,
+                prekeys=self._offer.prekeys_of(round_number),
+                round_number=number,
+                model=values,
+            )
+            self._round = _Round(session, frozenset(model))
+            if self._member is not None and number > 0:
+                self._member.retire(number - 1)
+
+    def contribute(self, update: Model, weight: float = 1, rounding: np.random.Generator | None = None) -> bytes:
+        """Return this site's contribution to the round it is in; `rounding` seeds the stochastic rounding alone.
+
+        Tensors are cast to the model's dtypes: what training returns is often wider than what it was given.
+        """
+        update = require_model(update)
+        with self._lock:
+            current = self._current()
+            layout = current.session.plan.layout
+            if frozenset(update) != current.names:
+                odd = sorted(frozenset(update) ^ current.names)
+                raise ParameterError(f"model and update differ in the tensors {odd}")
+            for name, shape in zip(sorted(update), layout.shapes, strict=True):
+                if update[name].shape != shape:
+                    raise ParameterError(f"tensor {name!r} has the shape {update[name].shape}, in the model {shape}")
+            with np.errstate(over="ignore"):  # an infinity is refused below
+                values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
+            whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
+            return contribute(current.session, self._identity, values, whole, rounding_rng=rounding)
+
+    def noise(self, message: bytes) -> bytes:
+        """Return this member's contribution of noise, where the plan has its committee add it; `message` is empty."""
+        if message:
+            raise EncodingError("a request for noise is empty")
+        with self._lock:
+            return self._as_member().add_noise(self._current().session)
+
+    def check(self, request: bytes) -> bytes:
+        """Return this member's share check."""
+        with self._lock:
+            return self._as_member().check(self._current().session, request)
+
+    def respond(self, request: bytes) -> bytes:
+        """Return this member's one answer of the round."""
+        with self._lock:
+            return self._as_member().respond(self._current().session, request)
+
+    def end(self) -> None:
+        """Erase what prekeys are left; the job is over."""
+        with self._lock:
+            if self._member is not None:
+                self._member.retire(MAX_ROUND)
+
+    def _as_member(self) -> CommitteeMember:
+        if self._member is None:
+            raise ParameterError("this site is not on the committee")
+        return self._member
+
+    def _current(self) -> _Round:
+        if self._round is None:
+            raise ParameterError("no round has begun at this site")
+        return self._round
+
+    def __repr__(self) -> str:
+        return f"Site({self.name!r})"
