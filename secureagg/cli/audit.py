@@ -199,8 +199,8 @@ def _failing(session: Session, contributor: int | None, path: Path, reason: str)
 
 
 def _party(session: Session, contributor: int) -> str:
-    clients = session.plan.clients
-    return f"client {contributor}" if contributor < clients else f"committee member {contributor - clients}"
+    clients, is_member = session.plan.clients, session.plan.clients <= contributor < session.plan.contributors
+    return f"committee member {contributor - clients}" if is_member else f"client {contributor}"
 
 
 def _role(session: Session, contributor: int) -> str:
