@@ -490,6 +490,8 @@ class RoundPlan:
                 "value_bound": None if bound is None else float.fromhex(bound),
                 "noise": None if fields["noise"] is None else mechanism_from_json(fields["noise"]),
             }
+            if (noise := fields["noise"]) is not None and (noise.noise_by is None or noise.noise_std_grid is None):
+                raise EncodingError("plan: not in canonical form: who adds noise, and how much, is left open")
             plan = cls(**fields)
         except EncodingError:
             raise
