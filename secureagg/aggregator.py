@@ -357,12 +357,11 @@ class Aggregator:
 
         Answers that cannot be used, or disagree with the others, are left aside and their members named in the
         result, as long as t others agree. Where the aggregator adds the noise, a round that is open stays as it is:
-        another draw would be another release, also by an aggregator made anew on the same spool, which
-        refuses.
+        another draw would be another release, which an aggregator made anew on the same spool refuses.
 
-        Raises: ParameterError before close() and then; QuorumError if fewer than t members answered; FaultyMemberError if they did but wrong answers leave
-        fewer than t; UnattributedFault if no t answers, or not only one set of them, open the sum within the plan's
-        bounds.
+        Raises: ParameterError before close(), and for another draw; QuorumError if fewer than t members answered;
+        FaultyMemberError if they did but wrong answers leave fewer than t; UnattributedFault if no t answers, or not
+        only one set of them, open the sum within the plan's bounds.
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")

@@ -202,8 +202,8 @@ def _subsets(members: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]
 def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int, clients: int) -> tuple[int, ...]:
     """Return `threshold` members with the fewest contributions complained about between them, none of them their own.
 
-    Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest, among
-    members none of whom complains about another's noise.
+    Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest,
+    among members none of whom complains about another's noise.
     Raises: QuorumError if there are no such members.
     """
     members = sorted(complaints)

@@ -65,7 +65,8 @@ def contribute(
     update: arrays of the plan's layout (memory-mapped ones are read piece by piece); weight: whole, in
     [1, max_weight]; rounding_rng seeds the stochastic rounding alone: keys, errors and noise always come from the
     operating system. ledger: this client's own, which the round is debited from before anything can leave; a plan
-    without noise is refused then, as no ledger has room for it. `observe` is told the clip factor and how many coordinates were clamped.
+    without noise is refused then, as no ledger has room for it. `observe` is told the clip factor and how many
+    coordinates were clamped.
 
     Raises: ParameterError for an update that does not fit the layout or is not finite, a weight out of range, an
     identity that is not on the roster, a second contribution of this identity for one roster and round number, or a

@@ -82,7 +82,8 @@ class RoundPlan:
     parameters: a named ring parameter set, or "auto" for the one with the fewest bytes
 
     Guarantees: a constructed plan can neither overflow nor lose a value, and its sum decodes exactly but with
-    probability ≤ 2^-39, with noise inside it ≤ 2^-38. Raises: ParameterError quoting the inequality, the numbers and what to change.
+    probability ≤ 2^-39, with noise inside it ≤ 2^-38. Raises: ParameterError quoting the inequality, the numbers and
+    what to change.
     """
 
     layout: Layout

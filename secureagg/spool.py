@@ -179,7 +179,7 @@ class DirectorySpool:
         return (self._path / what).exists()
 
     def note(self, what: str) -> None:
-        """Note this in a file of that name. Raises: ParameterError if it was noted before, perhaps by another process."""
+        """Note this in a file of that name. Raises: ParameterError if it was noted, perhaps by another process."""
         try:
             (self._path / what).touch(exist_ok=False)
         except FileExistsError:

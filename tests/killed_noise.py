@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import secureagg as sa
@@ -63,11 +65,9 @@ def aggregator(directory: Path) -> None:
             home = directory / str(point)
             admitted(everyone, spool=home / "spool")
             out, again, ledger = home / "mean", home / "again", home / "ledger"
-            whole = survives(lambda e=everyone, h=home, o=out: release(e, h / "spool", h / "ledger", o), point)  # type: ignore[misc]
-            try:
+            whole = survives(partial(release, everyone, home / "spool", ledger, out), point)
+            with suppress(sa.ParameterError):
                 release(everyone, home / "spool", ledger, again)
-            except sa.ParameterError:
-                pass
             with ledger_of(ledger) as own:
                 print("done" if whole else point, len(own), int(out.exists()), int(again.exists()))
             if whole:

@@ -10,7 +10,14 @@ import pytest
 
 import secureagg as sa
 from secureagg.answers import _fewest
-from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError, QuorumError, UnattributedFault
+from secureagg.errors import (
+    EncodingError,
+    FaultyClientError,
+    FaultyMemberError,
+    ParameterError,
+    QuorumError,
+    UnattributedFault,
+)
 from secureagg.messages import CHECK, REVEAL, Request
 from tests.cheating import dealing, signed_check
 from tests.federation import Federation, answers_of, federation
@@ -127,7 +134,9 @@ def test_an_id_beyond_the_members_is_nobodys(everyone: Federation) -> None:
     with federation(noise=given(noise_by="clients"), l2_clip=1.0, value_bits=7) as clients_only:
         parts, _ = dealing(clients_only, 4, grid=[0] * 19)
         with pytest.raises(EncodingError, match=r"client 4 is not on the roster of 4$"):
-            sa.Aggregator(clients_only.session).admit(parts.signed(clients_only.session, clients_only.member_identities[0]))
+            sa.Aggregator(clients_only.session).admit(
+                parts.signed(clients_only.session, clients_only.member_identities[0])
+            )
 
 
 def test_a_members_noise_is_admitted_once(everyone: Federation) -> None:
@@ -351,5 +360,3 @@ def test_a_corrupt_member_moves_a_sum_by_what_its_proof_allows() -> None:
         tail = plan.noise.sum_bound(4, 18) if plan.noise else 0
         assert limit - 4 * plan.value_limit - tail <= first <= plan.coordinate_limit(4)
         assert not result.faults and LIAR in result.noise_members
-
-

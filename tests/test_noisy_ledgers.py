@@ -67,12 +67,11 @@ def test_the_aggregator_debits_before_the_committee_is_asked(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_an_aggregator_made_anew_debits_a_round_no_second_time(tmp_path: Path, kind: Kind) -> None:
     """Its spool says that the round is paid for, so a ledger with room for one round is enough for a crash in it."""
-    with noisy_federation(given(kind)) as everyone:
-        with ledger_for(tmp_path / "ledger", everyone.plan.privacy_event()) as own:
-            closed(everyone, admitted(everyone, spool=tmp_path / "spool", ledger=own))
-            anew = sa.Aggregator(everyone.session, spool=tmp_path / "spool", ledger=own)
-            assert len(opened(everyone, anew).clients) == 4
-            assert len(own) == 1
+    with noisy_federation(given(kind)) as everyone, ledger_for(tmp_path / "led", everyone.plan.privacy_event()) as own:
+        closed(everyone, admitted(everyone, spool=tmp_path / "spool", ledger=own))
+        anew = sa.Aggregator(everyone.session, spool=tmp_path / "spool", ledger=own)
+        assert len(opened(everyone, anew).clients) == 4
+        assert len(own) == 1
 
 
 @pytest.mark.parametrize("spooled", [False, True])

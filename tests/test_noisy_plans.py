@@ -129,7 +129,9 @@ def test_rotation_narrows_the_grid_to_what_rotated_updates_hold() -> None:
     plan = plan_of(rotate=True)
     assert plan.value_bound == rotated_bound(18) * 1.0
     assert sa.RoundPlan.from_bytes(plan.to_bytes(), allow_insecure=True) == plan
-    wide = toy_plan(**SMALL | {"layout": sa.Layout.of([np.zeros(3000, np.float32)]), "rotate": True, "value_bound": None})
+    wide = toy_plan(
+        **SMALL | {"layout": sa.Layout.of([np.zeros(3000, np.float32)]), "rotate": True, "value_bound": None}
+    )
     assert wide.value_bound == rotated_bound(3000) < 0.2  # one in 2^20 at most is beyond
 
 
@@ -149,7 +151,7 @@ def test_what_is_drawn_anew_is_paid_for(kind: Kind, proofs: bool, noise_by: Any)
 
 @pytest.mark.parametrize("kind", [sa.DistributedGaussian, sa.CentralGaussian])
 def test_gaussian_noise_costs_what_the_gaussian_mechanism_costs(kind: Kind) -> None:
-    """dp-accounting's own number for √honest·σ/C_g over two rounds, and at most 1 % more for rounding and the lattice."""
+    """dp-accounting's own number for √honest·σ/C_g over two rounds, and at most 1 % more for rounding."""
     plan = plan_of(kind)
     event = plan.privacy_event(2)
     multiplier = math.sqrt(event.honest) * plan.noise.std / CLIP_GRID
@@ -260,10 +262,14 @@ def test_the_report_says_what_holds_against_whom() -> None:
     plan = plan_of(noise_by="clients")
     one, both = (epsilon(plan.privacy_event(rounds), 1e-5) for rounds in (1, 2))
     privacy = line(plan, "privacy:")
-    assert f"ε = {one:.4g} a round, {both:.4g} over 2 (target 30) at δ = 1e-05, zero-out of one client's vector" in privacy
+    assert (
+        f"ε = {one:.4g} a round, {both:.4g} over 2 (target 30) at δ = 1e-05, zero-out of one client's vector" in privacy
+    )
     assert "by PLD; who takes part is public, and nothing is claimed for sampling clients" in privacy
     counted = math.sqrt(3) * 80 / CLIP_GRID
-    expected = f"80 grid steps by each of the clients; counted of 3 (the quorum of 4 less 1 assumed corrupt): {counted:.4g}"
+    expected = (
+        f"80 grid steps by each of the clients; counted of 3 (the quorum of 4 less 1 assumed corrupt): {counted:.4g}"
+    )
     assert expected in line(plan, "noise:")
     assert "by RDP" in line(plan_of(sa.Skellam), "privacy:")
     assert "the 4 that answer less 1 that collude" in line(plan_of(noise_by="committee"), "noise:")
@@ -275,13 +281,17 @@ def test_the_report_says_what_a_corrupt_member_can_do() -> None:
     plan = plan_of(noise_by="committee", proofs=True)
     alone, scale = plan.statement_of(6), plan.quantiser.scale
     said = line(plan, "a corrupt member's noise")
-    assert f"L2 norm {math.sqrt(alone.norm_bound) / scale:.4g} and {alone.value_limit / scale:.4g} in a coordinate" in said
+    assert (
+        f"L2 norm {math.sqrt(alone.norm_bound) / scale:.4g} and {alone.value_limit / scale:.4g} in a coordinate" in said
+    )
     assert f"{plan.contribution_bytes(6):,} bytes" in said
     for other in (plan_of(noise_by="committee"), plan_of(noise_by="clients", proofs=True)):
         assert "a corrupt member's noise" not in other.report()
 
 
-@pytest.mark.parametrize(("changes", "bits"), [({}, 38), ({"noise_by": "committee"}, 38), ({"kind": sa.CentralGaussian}, 39)])
+@pytest.mark.parametrize(
+    ("changes", "bits"), [({}, 38), ({"noise_by": "committee"}, 38), ({"kind": sa.CentralGaussian}, 39)]
+)
 def test_the_report_counts_the_tail_of_noise_inside_the_sum_as_a_failure(changes: dict[str, Any], bits: int) -> None:
     """Errors, key sum and noise, at 2^-40 each."""
     assert line(plan_of(**changes), "failure:").endswith(f"probability ≤ 2^-{bits}")

@@ -88,13 +88,19 @@ def test_noise_is_drawn_anew_for_every_contribution_and_round(kind: Kind) -> Non
         first = opened(everyone, admitted(everyone))
         everyone.session = everyone.session_of(2)
         second = opened(everyone, admitted(everyone))
-        assert len({each.tobytes() for each in kept.drawn}) == len(kept.drawn) == 2 * (4 if kind is not sa.CentralGaussian else 1)
+        assert (
+            len({each.tobytes() for each in kept.drawn})
+            == len(kept.drawn)
+            == 2 * (4 if kind is not sa.CentralGaussian else 1)
+        )
         assert not same(first.mean, second.mean)
 
 
 def test_run_round_asks_members_for_their_noise_and_only_those_that_gave_it() -> None:
     with noisy_federation(proofs=True) as everyone:
-        participants = [sa.Participant(sa.Identity(c.to_seed()), everyone.update(i)) for i, c in enumerate(everyone.clients)]
+        participants = [
+            sa.Participant(sa.Identity(c.to_seed()), everyone.update(i)) for i, c in enumerate(everyone.clients)
+        ]
         result = sa.run_round(everyone.session, participants, everyone.members[1:])
         assert result.noise_members == (1, 2, 3, 4) and len(result.clients) == 4
 

@@ -54,9 +54,9 @@ class Audit:
 
     contributions: how many were given; proofs: whether they carry any; failing: those with a fault. noise_members: the
     members who add noise by contributions of their own. summed: clients in the tally, None if none was given;
-    summed_noise: members whose noise is in it; covered: how many of their contributions were found in it as they were sent;
-    tally_fault: why the tally is not right, None if it is. not_checked: what these files cannot show, or were not
-    asked to.
+    summed_noise: members whose noise is in it; covered: how many of their contributions were found in it as they were
+    sent; tally_fault: why the tally is not right, None if it is. not_checked: what these files cannot show, or were
+    not asked to.
     """
 
     sid: str

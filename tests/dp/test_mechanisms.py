@@ -74,8 +74,12 @@ def test_events_say_what_is_released(kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "exposure", "least"),
-    [(DistributedGaussian, COARSE, 8 / math.sqrt(3)), (CentralGaussian, replace(COARSE, honest=1), 8), (Skellam, COARSE, 0.5)],
-)  # fmt: skip
+    [
+        (DistributedGaussian, COARSE, 8 / math.sqrt(3)),
+        (CentralGaussian, replace(COARSE, honest=1), 8),
+        (Skellam, COARSE, 0.5),
+    ],
+)
 def test_however_little_is_asked_for_rounding_is_hidden(kind: Kind, exposure: Exposure, least: float) -> None:
     """At an ε that hardly any noise is needed for, the least that the accounting is valid for is taken."""
     asked = made(kind, epsilon=499.0)
@@ -165,9 +169,7 @@ SAMPLERS = {DistributedGaussian: lambda size, std, rng: discrete_gaussian(size, 
 
 @pytest.mark.parametrize("kind", [DistributedGaussian, Skellam])
 @pytest.mark.parametrize("std", [0.8, 20.0])
-def test_bounds_are_missed_no_more_often_than_they_say(
-    monkeypatch: pytest.MonkeyPatch, kind: Kind, std: float
-) -> None:
+def test_bounds_are_missed_no_more_often_than_they_say(monkeypatch: pytest.MonkeyPatch, kind: Kind, std: float) -> None:
     """At one in 2^4 instead of 2^60, of 2000 vectors of 96: 250 expected at most, so 330 with probability < 10^-6."""
     monkeypatch.setattr(mechanisms_module, "REDRAW_BITS", 4)
     mechanism = made(kind, noise_std_grid=std)
@@ -188,8 +190,8 @@ def test_norm_bounds_tell_noise_from_half_as_much_again(kind: Kind) -> None:
 
 @pytest.mark.parametrize(("kind", "variance"), [(DistributedGaussian, 1.0), (Skellam, 1.0), (CentralGaussian, 1.0)])
 def test_draws_have_the_law_of_the_mechanism(kind: Kind, variance: float) -> None:
-    """Its standard deviation to within 2 %: of 100,000 draws that is nine standard errors; and for Skellam its kurtosis,
-    1/v more than a Gaussian's, to tell one from the other.
+    """Its standard deviation to within 2 %, nine standard errors of 100,000 draws; and for Skellam its kurtosis, which
+    is 1/v more than a Gaussian's, to tell one from the other.
     """
     drawn = made(kind, noise_std_grid=1.0).draw(100_000).astype(float)
     assert drawn.std() == pytest.approx(1.0, rel=0.02) and abs(drawn.mean()) < 0.02

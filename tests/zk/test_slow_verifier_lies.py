@@ -187,7 +187,14 @@ def test_both_refuse_a_lie(name: str) -> None:
 
 
 def test_the_prover_proves_no_lie_by_itself() -> None:
-    for case in (tight(BASE, norm=1), tight(BASE, error=1), BASE.lying(weight=0), BASE.lying(weight=5), ranged(201), NOISE.lying(weight=1)):
+    for case in (
+        tight(BASE, norm=1),
+        tight(BASE, error=1),
+        BASE.lying(weight=0),
+        BASE.lying(weight=5),
+        ranged(201),
+        NOISE.lying(weight=1),
+    ):
         with pytest.raises(ParameterError):
             prove(case)
 
