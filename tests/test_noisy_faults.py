@@ -183,7 +183,8 @@ def test_noise_with_a_weight_spoils_the_sum_and_opens_nothing(everyone: Federati
 
 def test_noise_beyond_what_honest_noise_can_be_opens_nothing(everyone: Federation) -> None:
     aggregator = admitted(everyone, members=[0, 1, 3, 4])
-    most = everyone.plan.packing.field_limit
+    most = 1 << (everyone.plan.packing.field_bits - 1)
+    assert most - everyone.plan.packing.field_limit > 10 * 60  # five standard deviations of the other members' noise
     parts, _ = dealing(everyone, ID, grid=[most, *[0] * 18])
     aggregator.admit(parts.signed(everyone.session, everyone.member_identities[LIAR]))
     with pytest.raises(UnattributedFault, match=r"[Nn]othing was decoded"):

@@ -160,3 +160,16 @@ def test_no_repr_shows_noise() -> None:
         shown = repr(result) + repr(everyone.session) + repr(aggregator)
         assert all(str(each.tolist())[1:20] not in shown for each in (*kept.drawn, *kept.rounded))
         assert repr(GridNoise(everyone.plan)) == "GridNoise(secret)"
+
+
+def test_a_member_draws_until_its_noise_is_within_what_it_proves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too long without a coordinate beyond its limit, then with one and short enough, then fine."""
+    with noisy_federation(proofs=True) as everyone:
+        statement = everyone.plan.statement_of(4)
+        assert statement is not None
+        limit, long, beyond = statement.value_limit, np.zeros(18, np.int64), np.zeros(18, np.int64)
+        long[:2], beyond[5] = limit, -limit - 1
+        assert 2 * limit**2 > statement.norm_bound >= (limit + 1) ** 2
+        draws = [long, beyond, np.arange(18)]
+        monkeypatch.setattr(sa.DistributedGaussian, "draw", lambda self, size: draws.pop(0))
+        assert GridNoise(everyone.plan).values.tolist() == list(range(18)) and not draws
