@@ -207,6 +207,24 @@ def test_badly_dealt_noise_is_left_out_and_its_member_blamed(robust: Federation)
     assert not result.refused and result.noise_members == (0, 1, 3, 4) and len(result.clients) == 4
 
 
+class BadDealer(sa.CommitteeMember):
+    """A member who deals bad shares of its noise to members 0 and 3."""
+
+    everyone: Federation
+
+    def add_noise(self, session: sa.Session) -> bytes:
+        return dealt_noise(self.everyone, members=[0, 3])
+
+
+def test_run_round_does_without_a_member_whose_noise_is_left_out(robust: Federation) -> None:
+    cheat = BadDealer(robust.member_identities[LIAR], journal=robust.directory / f"journal-{LIAR}")
+    cheat.everyone = robust
+    members = [*robust.members[:LIAR], cheat, *robust.members[LIAR + 1 :]]
+    clients = [sa.Participant(sa.Identity(c.to_seed()), robust.update(i)) for i, c in enumerate(robust.clients)]
+    result = sa.run_round(robust.session, clients, members)
+    assert set(result.faults) == {LIAR} and result.noise_members == (0, 1, 3, 4)
+
+
 def test_a_member_that_complains_about_others_noise_is_done_without(robust: Federation) -> None:
     aggregator = admitted(robust)
     check = aggregator.share_check()
@@ -252,7 +270,8 @@ def conflicts(edges: dict[int, set[int]], members: int) -> dict[int, frozenset[i
         {m: {0} for m in range(1, 20)},  # 0 dealt badly to all, and complains about nobody
         {0: {*range(1, 20)}},
         {0: {0}},
-        {0: {10, 11, 12}, 1: {10, 13, 14}, 2: {10, 15, 16}, 3: {10, 17, 18}, 4: {10, 11, 19}},  # 10 is in most disputes
+        # Those who complain are honest; one of them does of all five others, each of whom three complain of.
+        {10: {0, 1, 2, 3, 4}, 11: {0, 4}, 12: {0}, 13: {1}, 14: {1}, 15: {2}, 16: {2}, 17: {3}, 18: {3}, 19: {4}},
     ],
     ids=["dealt badly", "complains of all", "complains of itself", "an honest one is in most disputes"],
 )
