@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,3 +175,20 @@ def test_a_member_draws_until_its_noise_is_within_what_it_proves(monkeypatch: py
         draws = [long, beyond, np.arange(18)]
         monkeypatch.setattr(sa.DistributedGaussian, "draw", lambda self, size: draws.pop(0))
         assert GridNoise(everyone.plan).values.tolist() == list(range(18)) and not draws
+
+
+@pytest.mark.parametrize("proofs", [False, True])
+def test_stored_noise_is_admitted_beside_stored_updates(tmp_path: Path, proofs: bool) -> None:
+    """Files in any order, verified by workers: contributions of two lengths, and one member's noise twice."""
+    with noisy_federation(proofs=proofs) as everyone, recorded() as kept:
+        paths = [tmp_path / str(i) for i in range(8)]
+        for member_id in range(4):
+            paths[2 * member_id].write_bytes(everyone.members[member_id].add_noise(everyone.session))
+            paths[2 * member_id + 1].write_bytes(contribution(everyone, member_id))
+        aggregator = sa.Aggregator(everyone.session)
+        with ThreadPoolExecutor(1) as executor:
+            verdicts = aggregator.admit_many([*paths, paths[0]], executor=executor)
+        assert [verdict.client_id for verdict in verdicts] == [4, 0, 5, 1, 6, 2, 7, 3, 4]
+        assert [verdict.reason is None for verdict in verdicts] == [True] * 8 + [False]
+        result = opened(everyone, aggregator, range(4))
+        assert same(result.mean, mean_of(everyone.plan, kept.total.tolist(), 4))
