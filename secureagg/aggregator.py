@@ -54,6 +54,7 @@ __all__ = ["Aggregator", "Result"]
 
 _MOST_STAGED = 32  # contributions of a part of `admit_many`, whose files are open at once
 _LEAST_PARTS = 16  # so that a few workers end at about the same time
+_DEBITED, _RELEASED = "debited", "released"  # what the spool notes of a round
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Result:
 class Aggregator:
     """One round's aggregator. `spool` is a directory for the contributions, or None for a temporary file.
 
-    ledger: the aggregator's, for the models it releases; `close` debits the round before the sum can be opened.
+    ledger: the aggregator's, for the models it releases; `close` debits the round before the sum can be opened, once a
+    spool.
 
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
     the last admission ended), and `open` publishes a tally, which it leaves there too.
@@ -122,6 +124,12 @@ class Aggregator:
     def noise_members(self) -> tuple[int, ...]:
         """Ids of the committee members whose noise is in the sum, ascending."""
         return tuple(np.flatnonzero(self._admitted[self._session.plan.clients :]).tolist())
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """Ids of the members who can answer: all, or where the committee adds noise those whose own is in the sum."""
+        plan = self._session.plan
+        return self.noise_members if plan.noise_members else tuple(range(plan.committee.size))
 
     def admit(self, payload: bytes | BinaryIO) -> int:
         """Verify a contribution and add it to the sum; return its client's id.
@@ -297,8 +305,9 @@ class Aggregator:
         remaining = self._admitted.copy()
         remaining[list(refused)] = False
         self._require_quorum(remaining, refused)
-        if self._ledger is not None and self._event is not None:
+        if self._ledger is not None and self._event is not None and not self._spool.noted(_DEBITED):
             self._ledger.debit(self._event, f"round {self._session.round_number}")
+            self._spool.note(_DEBITED)  # a crash in between costs a debit, and never saves one
         self._spool.fix()
         self._leave_out(sorted(refused))
         clients = self._session.plan.clients
@@ -348,11 +357,11 @@ class Aggregator:
 
         Answers that cannot be used, or disagree with the others, are left aside and their members named in the
         result, as long as t others agree. Where the aggregator adds the noise, a round that is open stays as it is:
-        another draw would be another release.
+        another draw would be another release, which an aggregator made anew on the same spool refuses.
 
-        Raises: QuorumError if fewer than t members answered; FaultyMemberError if they did but wrong answers leave
-        fewer than t; UnattributedFault if no t answers, or not only one set of them, open the sum within the plan's
-        bounds.
+        Raises: ParameterError before close(), and for another draw; QuorumError if fewer than t members answered;
+        FaultyMemberError if they did but wrong answers leave fewer than t; UnattributedFault if no t answers, or not
+        only one set of them, open the sum within the plan's bounds.
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
@@ -360,7 +369,14 @@ class Aggregator:
             return self._open(self._request, answers)
         with self._lock:
             if self._released is None:
-                self._released = self._open(self._request, answers)
+                if self._spool.noted(_RELEASED):
+                    raise ParameterError(
+                        "this round was opened before, with noise drawn then: another draw would be another release. "
+                        "A retried round takes a new round number"
+                    )
+                released = self._open(self._request, answers)
+                self._spool.note(_RELEASED)
+                self._released = released
         return self._released
 
     def _open(self, request: Request, answers: Iterable[bytes]) -> Result:

@@ -202,8 +202,9 @@ def _subsets(members: Sequence[int], threshold: int) -> Iterator[tuple[int, ...]
 def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int, clients: int) -> tuple[int, ...]:
     """Return `threshold` members with the fewest contributions complained about between them, none of them their own.
 
-    Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest.
-    Raises: QuorumError if any that were tried complain about each other's noise.
+    Exhaustive up to MAX_SUBSETS combinations, greedy beyond: then the next member is the one that adds the fewest,
+    among members none of whom complains about another's noise.
+    Raises: QuorumError if there are no such members.
     """
     members = sorted(complaints)
 
@@ -215,6 +216,9 @@ def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int, clients: i
     if math.comb(len(members), threshold) <= MAX_SUBSETS:
         chosen = min(itertools.combinations(members, threshold), key=left_out)
     else:
+        disputes = _disputes(complaints, clients)
+        aside = _settled(disputes, len(members) - threshold, iter(range(MAX_SUBSETS)))
+        members = [member for member in members if member not in (aside or ())]
         chosen = ()
         while len(chosen) < threshold:
             chosen = min(((*chosen, member) for member in members if member not in chosen), key=left_out)
@@ -224,3 +228,31 @@ def _fewest(complaints: Mapping[int, frozenset[int]], threshold: int, clients: i
             "start a round with a new number"
         )
     return chosen
+
+
+def _disputes(complaints: Mapping[int, frozenset[int]], clients: int) -> dict[int, frozenset[int]]:
+    """Return with whom each member cannot be asked: one of the two complains about the other's noise."""
+    found: dict[int, set[int]] = {member: set() for member in complaints}
+    for member, listed in complaints.items():
+        for other in {contributor - clients for contributor in listed} & found.keys():
+            found[member].add(other)
+            found[other].add(member)
+    return {member: frozenset(others) for member, others in found.items()}
+
+
+def _settled(disputes: Mapping[int, frozenset[int]], spare: int, steps: Iterator[int]) -> frozenset[int] | None:
+    """Return at most `spare` members without whom nobody is in dispute with another; None if none were found.
+
+    Of two in dispute one must go: whoever disputes with the most goes, or else all it disputes with. Corrupt members
+    are all it takes, as honest ones do not dispute with each other. steps: how many choices are looked at.
+    """
+    worst = max(disputes, key=lambda member: (member in disputes[member], len(disputes[member])), default=None)
+    if worst is None or not disputes[worst]:
+        return frozenset()
+    without_others = [frozenset({worst})] if worst in disputes[worst] else [frozenset({worst}), disputes[worst]]
+    for aside in without_others:
+        if len(aside) <= spare and next(steps, None) is not None:
+            rest = {member: others - aside for member, others in disputes.items() if member not in aside}
+            if (found := _settled(rest, spare - len(aside), steps)) is not None:
+                return found | aside
+    return None

@@ -65,7 +65,8 @@ def contribute(
     update: arrays of the plan's layout (memory-mapped ones are read piece by piece); weight: whole, in
     [1, max_weight]; rounding_rng seeds the stochastic rounding alone: keys, errors and noise always come from the
     operating system. ledger: this client's own, which the round is debited from before anything can leave; a plan
-    without noise has no debit. `observe` is told the clip factor and how many coordinates were clamped.
+    without noise is refused then, as no ledger has room for it. `observe` is told the clip factor and how many
+    coordinates were clamped.
 
     Raises: ParameterError for an update that does not fit the layout or is not finite, a weight out of range, an
     identity that is not on the roster, a second contribution of this identity for one roster and round number, or a
@@ -73,6 +74,7 @@ def contribute(
     (docs/proofs/rounding.md); BudgetExhausted if the ledger cannot afford the round.
     """
     plan = session.plan
+    event = None if ledger is None else plan.privacy_event()  # refuses a plan without noise
     client_id = session.client_id(identity.public)
     if plan.noise is not None and rounding_rng is not None:
         raise ParameterError("rounding_rng with noise: whoever knew its seed would see through the rounding")
@@ -91,8 +93,8 @@ def contribute(
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()
     identity.claim(session.roster.digest(), session.round_number)
-    if ledger is not None:
-        ledger.debit(plan.privacy_event(), f"round {session.round_number}")
+    if ledger is not None and event is not None:
+        ledger.debit(event, f"round {session.round_number}")
 
     def write(offset: int, data: bytes | bytearray) -> None:
         if out is None:

@@ -82,7 +82,8 @@ class RoundPlan:
     parameters: a named ring parameter set, or "auto" for the one with the fewest bytes
 
     Guarantees: a constructed plan can neither overflow nor lose a value, and its sum decodes exactly but with
-    probability ≤ 2^-39. Raises: ParameterError quoting the inequality, the numbers and what to change.
+    probability ≤ 2^-39, with noise inside it ≤ 2^-38. Raises: ParameterError quoting the inequality, the numbers and
+    what to change.
     """
 
     layout: Layout
@@ -209,8 +210,9 @@ class RoundPlan:
     @cached_property
     def _exposure(self) -> Exposure:
         assert self.noise is not None
-        # Of a client rounding, and its noise or that of the members in norm and coordinates, may be drawn anew.
-        redrawn = (1 + 2 * max(self.clients, self.committee.size)) * 2.0**-REDRAW_BITS if self.conditional else 0.0
+        # Of each party rounding, noise in norm and noise in coordinates may be drawn anew, at 2^-60 each. All parties
+        # count: those noises too are then not quite what is accounted for.
+        redrawn = 3 * max(self.clients, self.committee.size) * 2.0**-REDRAW_BITS if self.conditional else 0.0
         return Exposure(
             l2_clip_grid=self.clip_grid,
             norm_bound=self.rounded_norm_bound,
@@ -489,6 +491,8 @@ class RoundPlan:
                 "value_bound": None if bound is None else float.fromhex(bound),
                 "noise": None if fields["noise"] is None else mechanism_from_json(fields["noise"]),
             }
+            if (noise := fields["noise"]) is not None and (noise.noise_by is None or noise.noise_std_grid is None):
+                raise EncodingError("plan: not in canonical form: who adds noise, and how much, is left open")
             plan = cls(**fields)
         except EncodingError:
             raise

@@ -43,7 +43,7 @@ def report(plan: RoundPlan) -> str:
         f"{plan.box_bytes:,} for each committee member; a member answers with {plan.sharing.answer_bytes:,}",
         f"committee: any {committee.members_needed} of {committee.size} open the sum ({committee.mode}); "
         f"{committee.size - committee.members_needed} may be away, {committee.colluding} may collude",
-        f"failure: with everybody honest the sum opens exactly, but with probability ≤ 2^-{FAILURE_BITS - 1}",
+        f"failure: with everybody honest the sum opens exactly, but with probability ≤ 2^-{_failure_bits(plan)}",
         f"security: {ring.security_bits} bits classical in the MATZOV cost model, {ring.core_svp_bits} in core-SVP "
         "(lattice-estimator, width 3.2 after the hint)"
         if ring.is_secure
@@ -58,6 +58,12 @@ def report(plan: RoundPlan) -> str:
     ]
     lines += [f"  {bound.meaning}: {bound.inequality}: {bound.numbers}" for bound in plan.bounds]
     return "\n".join(lines)
+
+
+def _failure_bits(plan: RoundPlan) -> int:
+    """Return how rarely a round of honest parties fails: errors, key sum and, if it is inside the sum, noise."""
+    tails = 2 if plan.noise is None or plan.noise.noise_by == "aggregator" else 3
+    return FAILURE_BITS - (tails - 1).bit_length()
 
 
 def _privacy_lines(plan: RoundPlan) -> list[str]:

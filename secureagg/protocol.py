@@ -61,6 +61,7 @@ def run_round(
         check = aggregator.share_check()
         reports = [member.check(session, check) for member in members]
     request = aggregator.close(reports)
-    result = aggregator.open([member.respond(session, request) for member in members])
+    answering = [member for member in members if session.member_id(member.public) in aggregator.asked]
+    result = aggregator.open([member.respond(session, request) for member in answering])
     refused = {client_id: reason for client_id, reason in refused.items() if client_id not in result.clients}
     return replace(result, refused={**refused, **result.refused})

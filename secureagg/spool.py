@@ -44,6 +44,12 @@ class Spool(Protocol):
     def fix(self) -> None:
         """Note, durably, that the set of clients is fixed."""
 
+    def noted(self, what: str) -> bool:
+        """Return whether this was noted."""
+
+    def note(self, what: str) -> None:
+        """Note this, durably. Raises: ParameterError if it was noted before, perhaps by another process."""
+
     def stage(self, payload: bytes | BinaryIO) -> AbstractContextManager[Staged]:
         """Take in a payload, length-checked; leaving the context forgets it unless it was kept."""
 
@@ -68,6 +74,7 @@ class TemporarySpool:
         self._plan = session.plan
         self.keeps_ciphertexts = session.plan.committee.mode == "robust"
         self.fixed = False
+        self._notes: set[str] = set()
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
         self._starts = np.full(session.plan.contributors, -1, dtype=np.int64)
         self._end = 0
@@ -75,6 +82,15 @@ class TemporarySpool:
     def fix(self) -> None:
         """Note that the set of clients is fixed."""
         self.fixed = True
+
+    def noted(self, what: str) -> bool:
+        """Return whether this was noted."""
+        return what in self._notes
+
+    def note(self, what: str) -> None:
+        """Note this. Raises: ParameterError if it was noted before."""
+        _require_first(what, self.noted(what))
+        self._notes.add(what)
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
@@ -158,6 +174,18 @@ class DirectorySpool:
         _sync_directory(self._path)
         self.fixed = True
 
+    def noted(self, what: str) -> bool:
+        """Return whether this was noted, perhaps before a crash."""
+        return (self._path / what).exists()
+
+    def note(self, what: str) -> None:
+        """Note this in a file of that name. Raises: ParameterError if it was noted, perhaps by another process."""
+        try:
+            (self._path / what).touch(exist_ok=False)
+        except FileExistsError:
+            _require_first(what, True)
+        _sync_directory(self._path)
+
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
         """Copy the payload into the directory under a temporary name."""
@@ -226,6 +254,11 @@ class DirectorySpool:
 def open_spool(session: Session, path: str | os.PathLike[str] | None) -> Spool:
     """Return the spool in directory `path`, or one that goes with the process."""
     return TemporarySpool(session) if path is None else DirectorySpool(session, path)
+
+
+def _require_first(what: str, noted: bool) -> None:
+    if noted:
+        raise ParameterError(f"this round is noted as {what} already; a round that goes on takes a new number")
 
 
 def _copy(source: BinaryIO, target: BinaryIO, plan: RoundPlan) -> int:

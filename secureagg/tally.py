@@ -157,6 +157,11 @@ def _parse(session: Session, encoded: bytes) -> tuple[list[_Entry], memoryview]:
         session.contributor(entries[-1].client_id)  # refuses an id that nobody has
     if clients < plan.quorum:
         raise reader.error(f"{clients} clients, of {plan.clients} with a quorum of {plan.quorum}")
+    if plan.noise_members and len(entries) - clients < plan.committee.members_needed:
+        raise reader.error(
+            f"the noise of {len(entries) - clients} members, of whom {plan.committee.members_needed} must answer, each "
+            "for a sum with its own"
+        )
     total = reader.raw(session.plan.packing.ciphertext_bytes)
     reader.end()
     return entries, total

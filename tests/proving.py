@@ -93,6 +93,14 @@ def parts_of(session: sa.Session, payload: bytes) -> ProvenParts:
     )
 
 
+def _within(case: Case) -> Case:
+    """Return the case with values that the range argument's table holds, for `Claim.of` counts those alone."""
+    limit = case.statement.value_limit
+    if not limit:
+        return case
+    return replace(case, witness=replace(case.witness, values=np.clip(case.witness.values, -limit, limit)))
+
+
 class _Client(Liar):
     """A prover whose share check goes into the contribution's header before the rest of the proof is made."""
 
@@ -122,13 +130,14 @@ def forged(
 ) -> ProvenParts:
     """Return a contribution, not yet signed, that is honest but for what is given.
 
-    grid, weight: what is encrypted, by default what `everyone.contribution` would. errors: what replaces the errors at
+    client_id: from `clients` on that of a member, whose noise it is. grid, weight: what is encrypted, by default what
+    `everyone.contribution` would. errors: what replaces the errors at
     these coefficients. added: what is added to these coefficients of the ciphertext alone. key_step: what is added to
     the first key coefficient that is dealt. deal, plain(member, all
     members' shares), spoil(member, box): the dealing. claim: makes of the truth what the proof commits to.
     """
     session = session or everyone.session
-    plan, statement = session.plan, session.plan.statement
+    plan, statement = session.plan, session.plan.statement_of(client_id)
     assert statement is not None
     random = np.random.default_rng(client_id)
     values = np.array(list(honest_grid(everyone, client_id) if grid is None else grid), dtype=np.int64)
@@ -165,6 +174,7 @@ def forged(
 
     dealt, masks = dealer.polynomials.view(np.uint64), dealer.masks.view(np.uint64)
     case = Case(statement, Witness(values, noise, dealt, masks, 1), ciphertext, public)
-    truth = Claim.of(case).telling(dealt={statement.dealt - 1: weight}, encrypted=False)
+    truth = Claim.of(_within(case)).telling(dealt={statement.dealt - 1: weight}, encrypted=False)
+    truth = truth.telling(values={i: int(v) for i, v in enumerate(values)}, encrypted=False)
     proof = _Client(claim(truth), instance_of, repair).prove().proof
     return ProvenParts(header, tuple(frames), tuple(boxes), proof)

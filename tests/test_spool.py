@@ -206,3 +206,18 @@ def test_a_stored_contribution_that_grew_or_went_is_named(everyone: Federation, 
     (tmp_path / "2.contribution").unlink()
     with pytest.raises(ParameterError, match="the spool's file of client 2: No such file"):
         spool.view(2).header()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_note_is_made_once(everyone: Federation, tmp_path: Path, kept: bool) -> None:
+    spool = open_spool(everyone.session, tmp_path if kept else None)
+    assert not spool.noted("released")
+    spool.note("released")
+    with pytest.raises(ParameterError, match="noted as released already"):
+        spool.note("released")
+    assert spool.noted("released") and not spool.noted("debited")
+    if kept:  # and whoever goes on with the directory knows
+        anew = open_spool(everyone.session, tmp_path)
+        assert anew.noted("released") and not anew.fixed and len(anew.clients()) == 0
+        with pytest.raises(ParameterError):
+            anew.note("released")

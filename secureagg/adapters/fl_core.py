@@ -220,7 +220,8 @@ class OneShotRound:
             check = self._aggregator.share_check()
             reports = [member.check(self._session, check) for member in self._members]
         request = self._aggregator.close(reports)
-        return self._aggregator.open([member.respond(self._session, request) for member in self._members])
+        asked = [m for m in self._members if self._session.member_id(m.public) in self._aggregator.asked]
+        return self._aggregator.open([member.respond(self._session, request) for member in asked])
 
     def _rounding(self, client: int) -> np.random.Generator | None:
         seed = self._aggregation.seed

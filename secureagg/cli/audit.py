@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError, UnattributedFault
@@ -37,21 +37,26 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Failing:
-    """A contribution that is not what it should be; client: whom it claims to be from, if it says."""
+    """A contribution that is not what it should be.
+
+    client: whom it claims to be from, if it says; member: instead, the committee member whose noise it claims to be.
+    """
 
     client: int | None
     file: str
     reason: str
+    member: int | None = None
 
 
 @dataclass(frozen=True)
 class Audit:
     """What was found, as `--json` prints it.
 
-    contributions: how many were given; proofs: whether they carry any; failing: those with a fault. summed: clients in
-    the tally, None if none was given; covered: how many of their contributions were found in it as they were sent;
-    tally_fault: why the tally is not right, None if it is. not_checked: what these files cannot show, or were not
-    asked to.
+    contributions: how many were given; proofs: whether they carry any; failing: those with a fault. noise_members: the
+    members who add noise by contributions of their own. summed: clients in the tally, None if none was given;
+    summed_noise: members whose noise is in it; covered: how many of their contributions were found in it as they were
+    sent; tally_fault: why the tally is not right, None if it is. not_checked: what these files cannot show, or were
+    not asked to.
     """
 
     sid: str
@@ -59,10 +64,12 @@ class Audit:
     round_number: int
     clients: int
     members: int
+    noise_members: int
     proofs: bool
     contributions: int
     failing: tuple[Failing, ...]
     summed: int | None
+    summed_noise: int
     covered: int
     tally_fault: str | None
     not_checked: tuple[str, ...]
@@ -132,14 +139,15 @@ def audit(
     while it is checked.
     """
     valid, failing = _contributions(session, transcript.contributions, executor, observe)
-    summed, covered, tally_fault, missing, outside = None, 0, None, 0, list(valid)
+    summed, noise, covered, tally_fault, missing, outside = None, 0, 0, None, 0, list(valid)
     if transcript.tally is not None:
         encoded = _read(transcript.tally, _longest_tally(session))
         try:
             listed = tally_clients(session, encoded)
-            summed, outside = len(listed), [client for client in valid if client not in listed]
-            missing = summed - sum(1 for client in listed if client in valid)
-            failing = [_in_spite(each, listed) for each in failing]
+            noise = sum(contributor >= session.plan.clients for contributor in listed)
+            summed, outside = len(listed) - noise, [client for client in valid if client not in listed]
+            missing = len(listed) - sum(1 for client in listed if client in valid)
+            failing = [_in_spite(session, each, listed) for each in failing]
             inside = {client: path for client, path in valid.items() if client in listed}
             altered = _sum(session, encoded, inside)
             failing, covered = failing + altered, len(inside) - len(altered)
@@ -151,10 +159,12 @@ def audit(
         round_number=session.round_number,
         clients=session.plan.clients,
         members=session.plan.committee.size,
+        noise_members=session.plan.noise_members,
         proofs=session.plan.proofs,
         contributions=len(transcript.contributions),
         failing=tuple(failing),
         summed=summed,
+        summed_noise=noise,
         covered=covered,
         tally_fault=tally_fault,
         not_checked=tuple(_not_checked(session, transcript, pinned, tally_fault, missing, outside)),
@@ -164,7 +174,7 @@ def audit(
 def _contributions(
     session: Session, paths: Sequence[Path], executor: Executor | None, observe: Observer | None
 ) -> tuple[dict[int, Path], list[Failing]]:
-    """Return the valid contributions by client, and the others with what is wrong with them."""
+    """Return the valid contributions by contributor, and the others with what is wrong with them."""
     valid: dict[int, Path] = {}
     failing = []
     verdicts = verify_many(session, paths, executor=executor, observe=observe)
@@ -172,20 +182,36 @@ def _contributions(
         client, reason, named = verdict.client_id, verdict.reason, _NAMED.fullmatch(path.name)
         if reason is None and client is not None:
             if named is not None and int(named[1]) != client:
-                reason = f"the file is named for client {named[1]}"
+                reason = f"the file is named for {_party(session, int(named[1]))}"
             elif client in valid:
-                reason = f"a second contribution of this client; {valid[client].name} is another"
+                reason = f"a second contribution of this {_role(session, client)}; {valid[client].name} is another"
             else:
                 valid[client] = path
         if reason is not None:
-            failing.append(Failing(client, str(path), reason))
+            failing.append(_failing(session, client, path, reason))
     return valid, failing
 
 
-def _in_spite(each: Failing, listed: Sequence[int]) -> Failing:
-    if each.client not in listed:
+def _failing(session: Session, contributor: int | None, path: Path, reason: str) -> Failing:
+    if contributor is None or contributor < session.plan.clients:
+        return Failing(contributor, str(path), reason)
+    return Failing(None, str(path), reason, contributor - session.plan.clients)
+
+
+def _party(session: Session, contributor: int) -> str:
+    clients, is_member = session.plan.clients, session.plan.clients <= contributor < session.plan.contributors
+    return f"committee member {contributor - clients}" if is_member else f"client {contributor}"
+
+
+def _role(session: Session, contributor: int) -> str:
+    return "client" if contributor < session.plan.clients else "committee member"
+
+
+def _in_spite(session: Session, each: Failing, listed: Sequence[int]) -> Failing:
+    contributor = each.client if each.member is None else session.plan.clients + each.member
+    if contributor is None or contributor not in listed:
         return each
-    return Failing(each.client, each.file, f"{each.reason}; the tally counts a contribution of this client")
+    return replace(each, reason=f"{each.reason}; the tally counts a contribution of this {_role(session, contributor)}")
 
 
 def _sum(session: Session, encoded: bytes, inside: Mapping[int, Path]) -> list[Failing]:
@@ -199,10 +225,10 @@ def _sum(session: Session, encoded: bytes, inside: Mapping[int, Path]) -> list[F
         try:
             verify_tally(session, encoded, contributions=(_read(path, longest) for path in rest))
         except FaultyClientError as error:  # `rest` goes on behind the one it is about
-            altered.append(Failing(error.client_id, str(inside[error.client_id]), error.reason))
+            altered.append(_failing(session, error.client_id, inside[error.client_id], error.reason))
         except FaultyMemberError as error:
             contributor = session.plan.clients + error.member_id
-            altered.append(Failing(contributor, str(inside[contributor]), error.reason))
+            altered.append(_failing(session, contributor, inside[contributor], error.reason))
         else:
             return altered
 
@@ -227,9 +253,12 @@ def _not_checked(
         yield "Whether the sum holds what clients sent: the tally is not right."
     else:
         if missing:
-            yield f"The part in the sum of {missing} clients without a valid contribution here."
-        if outside:
-            yield f"Why clients with a valid contribution are not in the sum: {_ids(outside)}."
+            parties = "clients and members" if session.plan.noise_members else "clients"
+            yield f"The part in the sum of {missing} {parties} without a valid contribution here."
+        if clients := [contributor for contributor in outside if contributor < session.plan.clients]:
+            yield f"Why clients with a valid contribution are not in the sum: {_ids(clients)}."
+        if members := [c - session.plan.clients for c in outside if c >= session.plan.clients]:
+            yield f"Why the valid noise of members is not in the sum: {_ids(members)}."
     yield "What the committee's sealed boxes hold, and whether it opened this very sum: only its members can tell."
 
 

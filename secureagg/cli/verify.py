@@ -116,8 +116,9 @@ def _print(console: Console, found: Audit) -> None:
         table.add_row(name, count, Text(result, style=style))
     console.print(table)
     for each in found.failing:
-        client = "a client that cannot be told" if each.client is None else f"client {each.client}"
-        console.print(Text(f"{client}: {each.reason} ({each.file})"), soft_wrap=True)
+        said = "a client that cannot be told" if each.client is None else f"client {each.client}"
+        party = said if each.member is None else f"committee member {each.member}, its noise"
+        console.print(Text(f"{party}: {each.reason} ({each.file})"), soft_wrap=True)
     if found.tally_fault is not None:
         console.print(Text(f"tally: {found.tally_fault}"), soft_wrap=True)
     console.print(Text("Not checked:", style="yellow"))
@@ -135,10 +136,12 @@ def _rows(found: Audit) -> Iterator[tuple[str, str, str, str]]:
         signed = "signed, undamaged, proven" if found.proofs else "signed, undamaged"
         failing = len({each.file for each in found.failing})
         result = (f"{failing} failing", bad) if failing else (signed, good)
-        yield "contributions", f"{found.contributions} of {found.clients} clients", *result
+        everybody = f"{found.clients} clients" + (f" and {found.noise_members} members" if found.noise_members else "")
+        yield "contributions", f"{found.contributions} of {everybody}", *result
     if found.tally_fault is not None:
         yield "sum", "1 tally", "is wrong", bad
     elif found.summed is not None:
-        yield "sum", f"{found.summed} clients", "is what the tally lists", good
+        noise = f", noise of {found.summed_noise} members" if found.noise_members else ""
+        yield "sum", f"{found.summed} clients{noise}", "is what the tally lists", good
         covered = "in it as they were sent" if found.covered else "none was given"
-        yield "contributions in the sum", f"{found.covered} of {found.summed}", covered, good
+        yield "contributions in the sum", f"{found.covered} of {found.summed + found.summed_noise}", covered, good

@@ -44,7 +44,7 @@ NoiseBy = Literal["clients", "committee", "aggregator"]
 REDRAW_BITS = 60  # a bound that is proven of noise or of rounding is missed, and the draw repeated, so rarely
 _TAIL_BITS = 40  # noise of a sum is beyond its field with probability ≤ 2^-40
 _MARGIN = 0.999  # of ε: calibrated to this share, so that another version's arithmetic still finds ε within the target
-_LARGEST_STD = 2.0**31  # of the samplers
+_LARGEST_STD = 2.0**29  # the samplers go further, but the accounting of Skellam not: variances up to 10^18
 
 
 @dataclass(frozen=True)

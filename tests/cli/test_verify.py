@@ -101,6 +101,7 @@ class TestSound:
         assert "sealed boxes" in sealed
         expected = {"sound": True, "sid": session.sid.hex(), "pinned": False, "round_number": 1, "clients": ROSTER}
         expected |= {"members": 3, "proofs": True, "contributions": 4, "failing": [], "summed": 4, "covered": 4}
+        expected |= {"noise_members": 0, "summed_noise": 0}
         assert {name: value for name, value in found(ended).items() if name != "not_checked"} == expected | {
             "tally_fault": None
         }

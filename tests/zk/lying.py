@@ -158,7 +158,7 @@ class Liar(Forger):
         numbers = [((p + (1 << s.projection_bits)) % q, s.projection_bits + 1) for p in self.projected(seed)]
         numbers.append(((s.norm_bound - sum(v * v for v in values)) % q, s.norm_bits))
         numbers.append(((s.error_bound - sum(e * e for e in errors)) % q, s.error_bits))
-        return [*numbers, ((weight - 1) % q, s.weight_bits), ((s.max_weight - weight) % q, s.weight_bits)]
+        return [*numbers, ((weight - s.min_weight) % q, s.weight_bits), ((s.max_weight - weight) % q, s.weight_bits)]
 
     def projected(self, seed: bytes) -> list[int]:
         """Return R(v ‖ e) mod q of any field elements, in two halves that the library's sums can hold."""

@@ -208,14 +208,14 @@ _VALIDITY += [
          "_norm_squared(w.values) > s.norm_bound or _norm_squared(w.errors) > s.error_bound", "statement"),
     _off("prover: values within the limit", "validity",
          "s.table and max(int(w.values.max()), -int(w.values.min())) > s.value_limit", "statement"),
-    _off("prover: weight", "validity", "not 1 <= w.weight <= s.max_weight", "statement"),
+    _off("prover: weight", "validity", "not s.min_weight <= w.weight <= s.max_weight", "statement"),
 ]  # fmt: skip
 
 _NUMBERS = [
     _off("a sum of squares does not wrap", "statement", "not proven + (1 << widest) < self.prime", "statement"),
     _off("values, weight and chunks fit", "statement",
          "self.values >= self.fields * self.coefficients or chunks > self.keys * self.chunks_per_key", "statement"),
-    _off("max_weight does not wrap", "statement", "not 1 <= self.max_weight < 1 << 32", "statement"),
+    _off("max_weight does not wrap", "statement", "not 0 <= self.max_weight < 1 << 32", "statement"),
     Mutation("100 bits are required", "soundness", "REQUIRED_BITS = 100.0", "REQUIRED_BITS = 90.0", "soundness"),
     Mutation("two linear repetitions", "soundness",
              "LINEAR_REPETITIONS = PRODUCT_REPETITIONS = 2",

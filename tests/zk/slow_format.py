@@ -74,7 +74,9 @@ class Sizes:
         self.dealt = s.threshold * (self.secrets + SHARES) + 1
         self.table = 2 * s.value_limit + 1 if s.value_limit else 0
         self.m = projection_bits(s.norm_bound + s.error_bound)
-        self.widths = (s.norm_bound.bit_length(), s.error_bound.bit_length(), (s.max_weight - 1).bit_length())
+        self.least_weight = 1 if s.max_weight else 0  # a contribution of noise alone has no weight
+        spread = s.max_weight - self.least_weight
+        self.widths = (s.norm_bound.bit_length(), s.error_bound.bit_length(), spread.bit_length())
         self.bits = ROWS_OF_R * (self.m + 1) + self.widths[0] + self.widths[1] + 2 * self.widths[2]
         counts = (s.values, s.coefficients, self.dealt, self.table, self.bits)
         self.v, self.e, self.d, self.mult, self.b = (-(-count // ell) for count in counts)

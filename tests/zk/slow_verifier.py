@@ -97,7 +97,7 @@ class Statement:
         return out
 
     def bit_coefficients(self, gamma: Row, tau: Row, omega: Row) -> Row:
-        """Of the projections' bits, both norms', and those of w − 1 and max_weight − w."""
+        """Of the projections' bits, both norms', and those of w less its least and of max_weight − w."""
         norm, error, weight = self.z.widths
         out = [-g * 2**b for g in gamma for b in range(self.z.m + 1)]
         for factor, width in ((tau[0], norm), (tau[1], error), (-omega[0], weight), (omega[1], weight)):
@@ -134,9 +134,9 @@ class Statement:
         target -= 2**z.m * sum(gamma)
         target += tau[0] * s.norm_bound + tau[1] * s.error_bound
 
-        # R4: w − Σ_b 2^b·bit = 1, w + Σ_b 2^b·bit = max_weight
+        # R4: w − Σ_b 2^b·bit = 1, or 0 if max_weight is 0, and w + Σ_b 2^b·bit = max_weight
         weight += omega[0] + omega[1]
-        target += omega[0] + omega[1] * s.max_weight
+        target += omega[0] * z.least_weight + omega[1] * s.max_weight
 
         # R5: ⟨ρ'_r, r_k⟩ + μ_(k, r) = T_(k, r)
         for k, r in itertools.product(range(s.threshold), range(SHARES)):

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from secureagg.errors import EncodingError
 from secureagg.zk import validity
 from tests.zk.cheating import LINEAR, PRODUCT, SUM
 from tests.zk.instances import PRIME, honest
-from tests.zk.lying import Claim, Liar, Patching, Repair, refused
+from tests.zk.lying import Claim, Liar, Patching, Repair, coordinate_place, refused
 from tests.zk.toy import Words
 
 Q = PRIME
@@ -197,6 +198,48 @@ def test_weight_needs_no_bits_where_it_is_one() -> None:
     at = case.statement.degree + case.statement.values - 2 * case.statement.degree
     claim.ciphertext[at] = (int(claim.ciphertext[at]) + case.statement.delta) % Q
     refused(case.statement, Liar(claim).prove(), SUM)
+
+
+NOISE = honest(max_weight=0, weight=0)
+
+
+def noise_of(weight: int, claimed: int) -> Claim:
+    """Return the claim that a contribution of noise has one weight, of a ciphertext that holds another."""
+    claim, s = Claim.of(NOISE), NOISE.statement
+    ciphertext = claim.ciphertext.copy()
+    at, field = coordinate_place(s, s.values)
+    ciphertext[at] = (int(ciphertext[at]) + (s.delta << (s.field_bits * field)) * weight) % Q
+    return replace(claim.telling(dealt={s.dealt - 1: claimed}), ciphertext=ciphertext)
+
+
+def test_noise_has_no_weight_and_needs_no_bits_for_it() -> None:
+    s = NOISE.statement
+    assert (s.min_weight, s.weight_bits) == (0, 0)
+    accepted(noise_of(0, 0))
+
+
+@pytest.mark.parametrize(("liar", "why"), [(Liar, SUM), (Patching, LINEAR)])
+@pytest.mark.parametrize("weight", [1, -1, 2, HALF])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "hidden"])
+def test_noise_with_a_weight_is_refused(weight: int, told: bool, liar: type[Liar], why: str) -> None:
+    """Told of in the first oracle, which only breaks w = 0, or in the ciphertext alone, which only breaks that."""
+    refused(NOISE.statement, liar(noise_of(weight, weight if told else 0)).prove(), why)
+
+
+@pytest.mark.parametrize(("liar", "why"), [(Liar, SUM), (Patching, LINEAR)])
+def test_the_weight_of_noise_alone_is_told_without_being_sent_and_refused(liar: type[Liar], why: str) -> None:
+    refused(NOISE.statement, liar(noise_of(0, 1)).prove(), why)
+
+
+@pytest.mark.parametrize(("proven", "verified"), [(1, 0), (0, 1)])
+def test_a_proof_for_noise_is_none_for_an_update_nor_the_other_way_round(proven: int, verified: int) -> None:
+    """Both statements have the same lengths: what is claimed enters the challenges, and the weight the target."""
+    case = honest(max_weight=proven, weight=proven)
+    other = replace(case.statement, max_weight=verified)
+    assert other.proof_bytes == case.statement.proof_bytes
+    sent = Liar(Claim.of(case)).prove()
+    with pytest.raises(EncodingError):
+        validity.verify(other, sent.instance, sent.root, sent.proof)
 
 
 class OddBits(Liar):

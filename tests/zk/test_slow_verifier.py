@@ -48,6 +48,8 @@ TRUE: dict[str, dict[str, Any]] = {
     "two keys, the second of one chunk": {"values": 90, "keys": 2, "threshold": 3},
     "a range": {"values": 40, "value_limit": 700},
     "a range of −1 … 1": {"values": 70, "value_limit": 1, "threshold": 1},
+    "noise alone": {"values": 40, "max_weight": 0, "weight": 0},
+    "noise alone, two keys, a range": {"values": 90, "keys": 2, "value_limit": 700, "max_weight": 0, "weight": 0},
     "a range, two rows of values, two keys": {
         "values": 700, "degree": 64, "keys": 2, "threshold": 4, "value_limit": 300, "max_weight": 9, "weight": 1,
     },

@@ -62,7 +62,7 @@ def lie(case: Case, *, whole: bool = False, forge: bool = False, shift: int = 0)
     transcript, relations, seed = validity.begin(s, instance, root)
     slacks = [(p + 2**z.m, z.m + 1) for p in project(s, seed, padded_v + e)]
     norms = (s.norm_bound - sum(x * x for x in v), s.error_bound - sum(x * x for x in e))
-    slacks += zip((*norms, w.weight - 1, s.max_weight - w.weight), (*z.widths, z.widths[2]), strict=True)
+    slacks += zip((*norms, w.weight - z.least_weight, s.max_weight - w.weight), (*z.widths, z.widths[2]), strict=True)
     bits = [bit for x, width in slacks for bit in digits(x, width, whole)]
     inverses: Row = []
     if z.table:
@@ -119,6 +119,7 @@ def beyond_the_weight(case: Case) -> Case:
 
 
 BASE = honest(values=40, threshold=3, max_weight=4, weight=2, seed=4)
+NOISE = honest(values=40, threshold=3, max_weight=0, weight=0, seed=4)
 SUM, BITS = "linear: sum over H", "products: response"
 LIES: dict[str, tuple[Callable[[], Proven], str]] = {
     "nothing": (lambda: lie(BASE), ""),
@@ -140,6 +141,13 @@ LIES: dict[str, tuple[Callable[[], Proven], str]] = {
     "a weight of zero, and no bits": (lambda: lie(BASE.lying(weight=0), whole=True), BITS),
     "a weight beyond its limit": (lambda: lie(BASE.lying(weight=5)), SUM),
     "a weight beyond its limit, and no bits": (lambda: lie(BASE.lying(weight=5), whole=True), BITS),
+    "noise alone": (lambda: lie(NOISE), ""),
+    "noise with a weight": (lambda: lie(NOISE.lying(weight=1)), SUM),
+    "noise with a weight, and no bits to hide it in": (lambda: lie(NOISE.lying(weight=-1), whole=True), SUM),
+    "noise with a weight that is encrypted alone": (
+        lambda: lie(replace(NOISE, ciphertext=NOISE.lying(weight=1).ciphertext)),
+        SUM,
+    ),
     "another weight than encrypted": (lambda: lie(BASE.lying(weight=3, encrypted=False)), SUM),
     "another value than encrypted": (
         lambda: lie(BASE.lying(values=changed(BASE, "values", 39, 7), encrypted=False)),
@@ -163,6 +171,8 @@ LIES: dict[str, tuple[Callable[[], Proven], str]] = {
 
 
 def statement_of(name: str) -> Statement:
+    if "noise" in name:
+        return NOISE.statement
     if "table" in name or "range" in name:
         return ranged(None).statement
     bounds = {"norms just": (0, 0), "a norm": (1, 0), "errors": (0, 1)}
@@ -177,7 +187,14 @@ def test_both_refuse_a_lie(name: str) -> None:
 
 
 def test_the_prover_proves_no_lie_by_itself() -> None:
-    for case in (tight(BASE, norm=1), tight(BASE, error=1), BASE.lying(weight=0), BASE.lying(weight=5), ranged(201)):
+    for case in (
+        tight(BASE, norm=1),
+        tight(BASE, error=1),
+        BASE.lying(weight=0),
+        BASE.lying(weight=5),
+        ranged(201),
+        NOISE.lying(weight=1),
+    ):
         with pytest.raises(ParameterError):
             prove(case)
 

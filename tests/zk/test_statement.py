@@ -30,8 +30,16 @@ def refused(case: Case, why: str) -> None:
 
 @pytest.mark.parametrize(("max_weight", "bits"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (1000, 10)])
 def test_weight_bits_hold_all_weights_and_no_more(max_weight: int, bits: int) -> None:
-    assert replace(S, max_weight=max_weight).weight_bits == bits
+    statement = replace(S, max_weight=max_weight)
+    assert (statement.weight_bits, statement.min_weight) == (bits, 1)
     assert 1 << bits >= max_weight > (1 << bits) // 2
+
+
+def test_noise_alone_has_no_weight() -> None:
+    statement = replace(S, max_weight=0)
+    assert (statement.weight_bits, statement.min_weight) == (0, 0)
+    for weight in (-1, 1):
+        refused(replace(CASE, statement=statement, witness=replace(W, weight=weight)), r"outside \[0, max_weight\]")
 
 
 def test_numbers_follow_from_the_fields() -> None:
