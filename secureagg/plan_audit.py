@@ -1,7 +1,8 @@
 """Audits of what a plan really does: canaries in rounds made by the code that ships, sound or with a seeded fault.
 
 A canary is a client whose update, ten times too long, points along a direction of its own, forwards and backwards in
-turn over the rounds, so that noise which differs from round to round hides it, and nothing else. `CrowdedSums` has all
+turn over the rounds, so that noise which differs from round to round hides it, and nothing else. Where the plan rotates
+updates, that is the direction after the rotation, which is public. `CrowdedSums` has all
 canaries in the same sums. In `LonelySums` each is in sums of its own, of as few parties as the plan allows: only so can
 it be seen whether one party's noise is missing.
 """
@@ -87,13 +88,13 @@ class CrowdedSums:
             raise ParameterError(f"{count} canaries for {parties.clients} honest clients of a quorum; give one each")
         scores = np.zeros(count)
         for number in range(parties.noise.rounds):
-            sign = _sign(number)
-            mean = Release(parties, number, self.stream).mean(partial(self._update, sign * present))
-            scores += sign * count * self._directions.undo(mean)[:count]
+            sign, release = _sign(number), Release(parties, number, self.stream)
+            mean = release.mean(partial(self._update, release, sign * present))
+            scores += sign * count * self._directions.undo(release.rotated(mean))[:count]
         return scores - parties.noise.rounds * self.plan.l2_clip / 2
 
-    def _update(self, signs: NDArray[np.int64], canary: int) -> _Vector:
-        return _update(self._directions, self.plan, canary, float(signs[canary]))
+    def _update(self, release: Release, signs: NDArray[np.int64], canary: int) -> _Vector:
+        return release.unrotated(_update(self._directions, self.plan, canary, float(signs[canary])))
 
 
 @dataclass
@@ -128,12 +129,11 @@ class LonelySums:
         score = 0.0
         for number in range(self._parties.noise.rounds):
             release, sign = Release(self._parties, number, stream), _sign(number)
-            updates = self._updates.copy()
-            updates[0] *= sign * present
-            total = self._parties.clients * release.mean(updates.__getitem__)
-            for other in updates[1:]:
+            canary, *others = (release.unrotated(update) for update in self._updates)
+            total = self._parties.clients * release.mean([sign * present * canary, *others].__getitem__)
+            for other in others:
                 total -= release.foreseen(other)
-            sent = release.foreseen(sign * self._updates[0])
+            sent = release.foreseen(sign * canary)
             score += float(sent @ (total - sent / 2))
         return score
 

@@ -133,6 +133,18 @@ class Release:
         """What stands for the session's id."""
         return self.stream.substream(f"session {self.number}").draw_bytes(KEY_BYTES)
 
+    @cached_property
+    def _rotation(self) -> Rotation | None:
+        return Rotation(self.parties.plan.layout.size, self.sid) if self.parties.plan.rotate else None
+
+    def rotated(self, vector: _Vector) -> _Vector:
+        """Return what clients round of this vector: its rotation, if the plan rotates."""
+        return vector if self._rotation is None else self._rotation.apply(vector)
+
+    def unrotated(self, vector: _Vector) -> _Vector:
+        """Return the vector that `rotated` takes to this one."""
+        return vector if self._rotation is None else self._rotation.undo(vector)
+
     def mean(self, update: Callable[[int], _Vector]) -> _Vector:
         """Return the mean of the clients' updates, of client 0, 1, …, decoded as the aggregator does."""
         parties, plan = self.parties, self.parties.plan
@@ -183,8 +195,7 @@ class Release:
         if self.parties.fault is not PlanFault.KNOWN_ROUNDING:
             return _within(update, plan.l2_clip)
         grid = put_on_grid(self.parties.noiseless, self.sid, [update], 1, self._rounding_rng(0))
-        values = grid.between(0, plan.coordinates)[:-1] / plan.quantiser.scale
-        return Rotation(values.size, self.sid).undo(values) if plan.rotate else values
+        return self.unrotated(grid.between(0, plan.coordinates)[:-1] / plan.quantiser.scale)
 
     def _noise(self, party: str) -> SecretStream:
         number = 0 if self.parties.fault is PlanFault.SAME_SEED else self.number

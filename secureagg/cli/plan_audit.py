@@ -16,7 +16,7 @@ from secureagg.cli.failures import DebugOption, debugging, reported
 
 if TYPE_CHECKING:
     from secureagg.dp.audit import AuditResult
-    from secureagg.dp.mechanisms import Mechanism
+    from secureagg.dp.mechanisms import Mechanism, NoiseBy
 
 __all__ = ["audit_plan"]
 
@@ -125,7 +125,8 @@ def _noise(epsilon: float, delta: float, rounds: int, by: Adder, skellam: bool) 
             raise typer.BadParameter("the aggregator adds discrete Gaussian noise only", param_hint="--skellam")
         return CentralGaussian(epsilon=epsilon, delta=delta, rounds=rounds)
     kind = Skellam if skellam else DistributedGaussian
-    return kind(epsilon=epsilon, delta=delta, rounds=rounds, noise_by=by.value)
+    noise_by: NoiseBy = "committee" if by is Adder.COMMITTEE else "clients"
+    return kind(epsilon=epsilon, delta=delta, rounds=rounds, noise_by=noise_by)
 
 
 def _runs(bug: FaultName | None) -> tuple[bool, ...]:
