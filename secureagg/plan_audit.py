@@ -94,6 +94,8 @@ class CrowdedSums:
         return scores - parties.noise.rounds * self.plan.l2_clip / 2
 
     def _update(self, release: Release, signs: NDArray[np.int64], canary: int) -> _Vector:
+        if not signs[canary]:
+            return np.zeros(self.plan.layout.size)
         return release.unrotated(_update(self._directions, self.plan, canary, float(signs[canary])))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_plan"]
 
-# Seconds of two cores, roughly: a client of a round, a value of it, and a round of a lonely canary.
+# Seconds of two cores, roughly: of a client in a round, of a value of it, and of a lonely canary in a round.
 _SECONDS_A_CLIENT, _SECONDS_A_VALUE, _SECONDS_ALONE = 2e-4, 3e-8, 6e-4
 
 
@@ -90,7 +90,7 @@ def audit_plan(
         parts, verdicts = [], []
         said = Console(stderr=True, soft_wrap=True)
         for alone in _runs(bug):
-            about = _seconds(canaries, rounds, alone)
+            about = _seconds(canaries, rounds, alone, rotate)
             said.print(f"Auditing a plan with {where(alone)}, about {about:.0f} s …", style="dim", highlight=False)
             started = time.perf_counter()
             found = _run(noise, rotate, canaries, bug, alone, seed)
@@ -136,9 +136,9 @@ def _runs(bug: FaultName | None) -> tuple[bool, ...]:
     return (False, True) if bug is None else (PlanFault(bug).alone,)
 
 
-def _seconds(canaries: int, rounds: int, alone: bool) -> float:
-    a_round = _SECONDS_ALONE if alone else _SECONDS_A_CLIENT + canaries * _SECONDS_A_VALUE
-    return canaries * rounds * a_round
+def _seconds(canaries: int, rounds: int, alone: bool, rotate: bool) -> float:
+    a_canary = _SECONDS_ALONE if alone else _SECONDS_A_CLIENT + canaries * _SECONDS_A_VALUE
+    return canaries * rounds * a_canary * (1 + rotate)
 
 
 def _run(
