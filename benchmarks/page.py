@@ -155,6 +155,18 @@ def _nvflare(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _plan_audit(r: Results) -> Iterator[str]:
+    yield from _heading("Audits of plans", "plan_audit", r)
+    canaries, epsilon = r["request"]["canaries"], r["request"]["epsilon"]
+    yield f"Lower bounds on ε = {epsilon:g} by {canaries:,} canaries in the same sums, and each in sums of its own;"
+    yield "seconds of both."
+    rows = [
+        [way, f"{f['together']:.2f}", f"{f['alone']:.2f}", f"{f['seconds']:.1f}"] for way, f in r["figures"].items()
+    ]
+    yield from _table(["noise", "together", "alone", "seconds"], rows)
+    yield from _verdicts(r)
+
+
 def _plain(title: str, name: str) -> Any:
     """Return a section of verdicts alone; the file holds the rest."""
 
@@ -176,6 +188,7 @@ _SECTIONS = {
     "nvflare_he": _nvflare,
     "noise": _plain("Exact noise", "noise"),
     "dpsgd": _plain("DP-SGD", "dpsgd"),
+    "plan_audit": _plan_audit,
 }
 
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from secureagg.answers import agreeing, contributions_left_out, enough_to_blame, share_sums
 from secureagg.dp.ledger import Ledger
-from secureagg.dp.rotation import Rotation
 from secureagg.errors import (
     EncodingError,
     FaultyClientError,
@@ -34,7 +33,7 @@ from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum
 from secureagg.he.total import Total
 from secureagg.ids import ClientIds
-from secureagg.layout import Assembly, Layout
+from secureagg.mean import Mean
 from secureagg.messages import CHECK, REVEAL, ContributionView, Request
 from secureagg.ring import workers
 from secureagg.session import Session
@@ -103,7 +102,7 @@ class Aggregator:
         self._event = None if ledger is None else session.plan.privacy_event()  # refuses a plan without noise
         self._ledger = ledger
         noise = session.plan.noise
-        self._central = noise if noise is not None and noise.noise_by == "aggregator" else None
+        self._adds_noise = noise is not None and noise.noise_by == "aggregator"
         self._spool = open_spool(session, spool)
         self._total = Total(session.plan.packing)
         self._admitted = np.zeros(session.plan.contributors, dtype=np.bool_)
@@ -365,7 +364,7 @@ class Aggregator:
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
-        if self._central is None:
+        if not self._adds_noise:
             return self._open(self._request, answers)
         with self._lock:
             if self._released is None:
@@ -418,22 +417,14 @@ class Aggregator:
             )
         if plan.proofs and plan.max_weight == 1:
             total_weight = count  # proven of each client; errors may have steered what was decoded
-        factor = plan.max_weight / (plan.quantiser.scale * total_weight)
-        layout = Layout(((plan.layout.size,),), ("float64",)) if plan.rotate else plan.layout
-        assembly = Assembly(layout)
-        limit = plan.coordinate_limit(count)
+        mean = Mean(plan, self._session.sid, count, total_weight)
 
         def decode_frame(index: int) -> None:
             values = decoder.values(self._total, index)
             first, _ = plan.packing.frame_coordinates(plan.packing.frames[index])
             values = values[: max(0, plan.layout.size - first)]
-            if not values.size:
-                return
-            if max(int(values.max()), -int(values.min())) > limit:
-                raise UnattributedFault(f"a coordinate of the sum is beyond {limit}; nothing was decoded")
-            if self._central is not None:
-                values += self._central.draw(values.size)
-            assembly.write(values * factor, first)
+            if values.size:
+                mean.write(values, first)
 
         frames = len(plan.packing.frames)
         tensors: list[NDArray[np.floating[Any]]] = []
@@ -443,10 +434,8 @@ class Aggregator:
                 if index < frames:
                     decode_frame(index)
                 else:  # views of what is decoded: a piece of work of its own, for the thread that is done first
-                    tensors.extend(assembly.tensors())
+                    tensors.extend(mean.tensors())
 
         workers.run(work, frames + 1)
         decoder.verify_residuals()
-        if plan.rotate:
-            tensors = plan.layout.unflatten(Rotation(plan.layout.size, self._session.sid).undo(tensors[0]))
-        return tensors, total_weight
+        return mean.finished(tensors), total_weight

@@ -12,14 +12,12 @@ import numpy as np
 
 from secureagg.checks import as_whole
 from secureagg.contribution import write_contribution
-from secureagg.dp.clipping import clip_factor
 from secureagg.dp.ledger import Ledger
-from secureagg.dp.rotation import Rotation
 from secureagg.errors import ParameterError
 from secureagg.events import Event, Observer
-from secureagg.grid import GridUpdate
+from secureagg.grid import put_on_grid
 from secureagg.identity import Identity
-from secureagg.layout import Layout, Weights
+from secureagg.layout import Weights
 from secureagg.session import Session
 
 __all__ = ["contribute"]
@@ -79,17 +77,7 @@ def contribute(
     if plan.noise is not None and rounding_rng is not None:
         raise ParameterError("rounding_rng with noise: whoever knew its seed would see through the rounding")
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
-    plan.layout.check_shapes(update)
-    layout, vector = plan.layout.joined, plan.layout.join(update)
-    try:
-        clip = clip_factor(layout, vector, plan.l2_clip)
-    except ParameterError:
-        plan.layout.check_finite(update)  # names the tensor as the caller knows it
-        raise
-    if plan.rotate:
-        flat = Rotation(layout.size, session.sid).apply(layout.gather(vector, 0, layout.size))
-        layout, vector = Layout.of([flat]), [flat]
-    grid = GridUpdate(plan, layout, vector, clip, weight, rounding_rng)
+    grid = put_on_grid(plan, session.sid, update, weight, rounding_rng)
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
     start = 0 if out is None else out.tell()
     identity.claim(session.roster.digest(), session.round_number)
@@ -105,7 +93,7 @@ def contribute(
 
     write_contribution(session, client_id, identity, grid, write, observe=observe)
     if observe is not None:
-        observe(Event("clip", 1, 1, clip_factor=clip, clamped=grid.clamped))
+        observe(Event("clip", 1, 1, clip_factor=grid.clip, clamped=grid.clamped))
     if out is None:
         return bytes(buffer)
     out.seek(start + plan.bytes_per_client)

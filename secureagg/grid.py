@@ -13,21 +13,51 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from secureagg.dp.clipping import clip_factor
+from secureagg.dp.rotation import Rotation
+from secureagg.errors import ParameterError
 from secureagg.layout import Layout, Weights
 from secureagg.plan import RoundPlan
 from secureagg.ring import workers
 from secureagg.ring.xof import SecretSpan, SecretStream
 
-__all__ = ["GridNoise", "GridUpdate"]
+__all__ = ["GridNoise", "GridUpdate", "put_on_grid"]
 
 _BLOCK = 1 << 16
+
+
+def put_on_grid(
+    plan: RoundPlan,
+    sid: bytes,
+    update: Weights,
+    weight: int = 1,
+    rounding_rng: np.random.Generator | None = None,
+    noise: SecretStream | None = None,
+) -> GridUpdate:
+    """Return what a client encrypts of its update: checked, clipped, rotated if the plan says so, and on the grid.
+
+    sid: the session's id, which the rotation follows from; weight: in [1, max_weight]; the rest as in `GridUpdate`.
+    Raises: ParameterError for an update that does not fit the layout or is not finite.
+    """
+    plan.layout.check_shapes(update)
+    layout, vector = plan.layout.joined, plan.layout.join(update)
+    try:
+        clip = clip_factor(layout, vector, plan.l2_clip)
+    except ParameterError:
+        plan.layout.check_finite(update)  # names the tensor as the caller knows it
+        raise
+    if plan.rotate:
+        flat = Rotation(layout.size, sid).apply(layout.gather(vector, 0, layout.size))
+        layout, vector = Layout.of([flat]), [flat]
+    return GridUpdate(plan, layout, vector, clip, weight, rounding_rng, noise)
 
 
 class GridUpdate:
     """One client's update on the plan's grid. Secret: `repr` shows nothing.
 
     vector: checked tensors of `layout`, which has the coordinates of the plan's; clip: the factor of the L2 clipping;
-    rounding_rng seeds the rounding, which otherwise takes its words from the operating system, as noise always does.
+    rounding_rng seeds the rounding, and noise is where the noise's words come from; both are the operating system's
+    unless given, which is for audits and tests.
 
     Guarantees: a coordinate without noise is rounded the same however it is asked for. If `plan.conditional`,
     Σv² ≤ `plan.norm_bound` and |v| ≤ `plan.coordinate_bound`.
@@ -41,10 +71,11 @@ class GridUpdate:
         clip: float,
         weight: int,
         rounding_rng: np.random.Generator | None,
+        noise: SecretStream | None = None,
     ) -> None:
         self._plan, self._layout, self._vector = plan, layout, vector
-        self.weight = weight
-        self._clip = clip
+        self.weight, self.clip = weight, clip
+        self._noise = noise
         self._stream = SecretStream(None if rounding_rng is None else rounding_rng.bytes(32))
         self._span = self._stream.reserve(plan.packing.coordinates)
         self._rounded: NDArray[np.int64] | None = None
@@ -84,9 +115,9 @@ class GridUpdate:
         span.fill(first // 2, words)
         share = self.weight / self._plan.max_weight
         gathered = self._layout.gather(self._vector, first, end)
-        values, clamped = self._plan.quantiser.quantise(gathered, self._clip, share, words.view(np.uint32))
+        values, clamped = self._plan.quantiser.quantise(gathered, self.clip, share, words.view(np.uint32))
         if (noise := self._plan.noise) is not None and noise.noise_by == "clients":
-            values += noise.draw(values.size)
+            values += noise.draw(values.size, self._noise)
         return values, clamped
 
     def _within(self) -> NDArray[np.int64]:
@@ -119,18 +150,19 @@ class GridUpdate:
 class GridNoise:
     """One committee member's noise on the plan's grid, weight 0. Secret: `repr` shows nothing.
 
-    Requires: a plan whose committee adds noise. Guarantees: with proofs within what is proven of it.
+    Requires: a plan whose committee adds noise. Guarantees: with proofs within what is proven of it. stream: where its
+    words come from if not the operating system.
     """
 
     weight = 0
 
-    def __init__(self, plan: RoundPlan) -> None:
+    def __init__(self, plan: RoundPlan, stream: SecretStream | None = None) -> None:
         assert plan.noise is not None and plan.noise_members
-        self._noise, self._size = plan.noise, plan.layout.size
+        self._noise, self._size, self._stream = plan.noise, plan.layout.size, stream
         self._values: NDArray[np.int64] | None = None
         if (statement := plan.statement_of(plan.clients)) is not None:
             while self._values is None:  # but with probability 2^-59
-                drawn = self._noise.draw(self._size)
+                drawn = self._noise.draw(self._size, stream)
                 largest, squares = _extent(drawn)
                 if squares <= statement.norm_bound and largest <= statement.value_limit:
                     self._values = drawn
@@ -145,7 +177,7 @@ class GridNoise:
         """Return coordinates [first, last), the weight after the last value. Ask for each once."""
         weighted = first <= self._size < last
         first, end = min(first, self._size), min(last, self._size)
-        values = self._noise.draw(end - first) if self._values is None else self._values[first:end]
+        values = self._noise.draw(end - first, self._stream) if self._values is None else self._values[first:end]
         return np.append(values, self.weight) if weighted else values
 
     def __repr__(self) -> str:

@@ -285,7 +285,7 @@ class RoundPlan:
         steered = (count + self.noise_members) * steering(self.proven.statement) + 1
         return count * self.proven.value_range + self._demand.noise.proven_limit + steered
 
-    @property
+    @cached_property
     def _noise_limit(self) -> int:
         """T, what the noise inside the encrypted sum exceeds in one coordinate with probability ≤ 2^-40."""
         if self.noise is None or self.noise.noise_by == "aggregator":

@@ -12,6 +12,7 @@ from secureagg.cli.demo import demo
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption
 from secureagg.cli.plan import plan
+from secureagg.cli.plan_audit import audit_plan
 from secureagg.cli.privacy_audit import audit
 from secureagg.cli.selfcheck import selfcheck
 from secureagg.cli.verify import verify
@@ -31,6 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+audits = typer.Typer(no_args_is_help=False)
+audits.callback(invoke_without_command=True)(audit)
+audits.command("plan", no_args_is_help=False)(audit_plan)
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,6 +58,6 @@ app.command(no_args_is_help=False)(demo)
 app.command()(plan)
 app.command()(calibrate)
 app.command()(verify)
-app.command(no_args_is_help=False)(audit)
+app.add_typer(audits, name="audit")
 app.command(no_args_is_help=False)(selfcheck)
 app.command("warm-up", no_args_is_help=False)(warm_up)

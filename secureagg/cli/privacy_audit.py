@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
+from secureagg.cli.audited_runs import CONFIDENCE, Part, print_parts, stream_of, where
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption, debugging, reported
-from secureagg.errors import ParameterError
-from secureagg.ring.xof import KEY_BYTES, SecretStream
+from secureagg.cli.options import refuse_given
 
 if TYPE_CHECKING:
     from secureagg.dp.audit import AuditResult
@@ -50,36 +47,6 @@ class BugName(StrEnum):
 
 
 _ONLY_SUMS, _ONLY_TRAINING = (BugName.MISSING_SHARE,), (BugName.NO_SAMPLING,)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the two runs of an audit, as `--json` prints it. inf, for what cannot be detected, is printed as null."""
-
-    canaries_together: bool
-    canaries: int
-    guesses: int
-    correct: int
-    curve_epsilon: float
-    general_epsilon: float
-    detectable_epsilon: float | None
-    violated: bool
-    seconds: float
-
-    @classmethod
-    def of(cls, found: AuditResult, seconds: float) -> Part:
-        detectable = None if found.detectable_epsilon == float("inf") else found.detectable_epsilon
-        return cls(
-            not found.independent,
-            found.canaries,
-            found.guesses,
-            found.correct,
-            found.curve_epsilon,
-            found.general_epsilon,
-            detectable,
-            found.violated,
-            round(seconds, 3),
-        )
 
 
 def audit(
@@ -117,7 +84,16 @@ def audit(
     secureagg audit --epsilon 2 --bug half-noise
 
     secureagg audit --mechanism skellam --canaries 100000 --seed 1 --json
+
+    These sums are simulated from the samplers that ship. Rounds as a plan really
+    makes them, with clipping, rotation, rounding and everybody's noise:
+
+    secureagg audit plan --epsilon 4
     """
+    if context.invoked_subcommand is not None:
+        for name in context.params:
+            refuse_given(context, name, f"it would not be heeded; options come after {context.invoked_subcommand}")
+        return
     with reported(debugging(context, debug)):
         _require_known(mechanism, bug)
         parts, verdicts = [], []
@@ -125,8 +101,7 @@ def audit(
         for alone in (False, True):
             if not _applies(bug, alone):
                 continue
-            where = "each canary alone" if alone else "all canaries together"
-            said.print(f"Auditing {mechanism} with {where} …", style="dim", highlight=False)
+            said.print(f"Auditing {mechanism} with {where(alone)} …", style="dim", highlight=False)
             started = time.perf_counter()
             found = _run(mechanism, epsilon, delta, canaries, bug, alone, seed)
             parts.append(Part.of(found, time.perf_counter() - started))
@@ -139,17 +114,14 @@ def audit(
                 "epsilon": epsilon,
                 "delta": delta,
                 "relation": "replace" if bug is BugName.WRONG_RELATION else "zero-out",
-                "confidence": _CONFIDENCE,
+                "confidence": CONFIDENCE,
                 "violated": violated,
             }
             typer.echo(json.dumps(heading | {"runs": [vars(part) for part in parts]}, indent=2))
         else:
-            _print(Console(), parts, verdicts)
+            print_parts(Console(), parts, verdicts)
         if violated:
             raise typer.Exit(ExitCode.FAULTY_PARTY)
-
-
-_CONFIDENCE = 0.975  # of each of two runs
 
 
 def _require_known(mechanism: MechanismName, bug: BugName | None) -> None:
@@ -181,21 +153,20 @@ def _run(
     from secureagg.dp.audit_sums import NoisySums, SumBug, SumNoise
     from secureagg.dp.relation import Relation
 
-    key = os.urandom(KEY_BYTES) if seed is None else _key(seed)
-    stream = SecretStream(key)
+    stream = stream_of(seed)
     noise, coins = stream.substream("noise"), stream.substream("coins")
     wrong = bug is BugName.WRONG_RELATION
     claim = Claim(epsilon, delta, Relation.REPLACE if wrong else Relation.ZERO_OUT)
     if mechanism is not MechanismName.DP_SGD:
         sums = NoisySums(claim, SumNoise(mechanism), SumBug(bug) if bug else None, alone, stream=noise)
-        return run_audit(sums, canaries, claimed=claim, independent=alone, confidence=_CONFIDENCE, stream=coins)
+        return run_audit(sums, canaries, claimed=claim, independent=alone, confidence=CONFIDENCE, stream=coins)
     from secureagg.dp.audit_training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
 
     seeded = TrainingBug(bug) if bug else None
     if alone:
         steps = LonelySteps(claim, seeded, stream=noise)
         return run_audit(
-            steps, canaries, claimed=claim, curves=steps.curves, independent=True, confidence=_CONFIDENCE, stream=coins
+            steps, canaries, claimed=claim, curves=steps.curves, independent=True, confidence=CONFIDENCE, stream=coins
         )
     training = PrivateTraining(claim, seeded, 1.0 if wrong else 0.5, stream=noise)
     share = 0.5 if wrong else IN_SHARE
@@ -205,27 +176,6 @@ def _run(
         claimed=claim,
         curves=training.curves,
         in_share=share,
-        confidence=_CONFIDENCE,
+        confidence=CONFIDENCE,
         stream=coins,
     )
-
-
-def _key(seed: int) -> bytes:
-    size = (seed.bit_length() + 7) // 8
-    if size > KEY_BYTES:
-        raise ParameterError(f"seed must be below 2^{8 * KEY_BYTES}")
-    return seed.to_bytes(KEY_BYTES, "little")
-
-
-def _print(console: Console, parts: list[Part], verdicts: list[str]) -> None:
-    for part, verdict in zip(parts, verdicts, strict=True):
-        where = "all canaries together" if part.canaries_together else "each canary alone"
-        console.print(Text(f"With {where}:", style="bold"))
-        console.print(
-            Text(
-                f"  {part.correct} of {part.guesses} guesses right, {part.canaries} canaries, {part.seconds:.1f} s\n"
-                f"  epsilon is at least {part.curve_epsilon:.2f} (by the claim's curve)\n"
-                f"  epsilon is at least {part.general_epsilon:.2f} (of any mechanism)"
-            )
-        )
-        console.print(Text(f"  {verdict}", style="bold red" if part.violated else ""), soft_wrap=True)

@@ -27,6 +27,7 @@ from secureagg.dp.relation import MAX_COUNT, Relation
 from secureagg.dp.rounded_sums import LEAST_SUM_STD, RoundedGaussianSum
 from secureagg.errors import ParameterError
 from secureagg.ring.bounds import noise_bound, noise_squared_norm_bound
+from secureagg.ring.xof import SecretStream
 
 __all__ = [
     "REDRAW_BITS",
@@ -146,9 +147,9 @@ class _Budgeted:
     def _least_std(cls, honest: int) -> float:
         return max(0.5, LEAST_SUM_STD / math.sqrt(honest) * (1 + 1e-12))
 
-    def draw(self, size: int) -> NDArray[np.int64]:
-        """Return int64[size], one party's noise from the operating system's randomness."""
-        return discrete_gaussian(size, self.std)
+    def draw(self, size: int, stream: SecretStream | None = None) -> NDArray[np.int64]:
+        """Return int64[size], one party's noise, from the operating system's randomness unless a stream is given."""
+        return discrete_gaussian(size, self.std, stream)
 
     def sum_bound(self, parties: int, dimension: int) -> int:
         """Return T: the noise of this many parties together stays within ±T, but with probability ≤ 2^-40."""
@@ -211,9 +212,9 @@ class Skellam(_Budgeted):
     def _least_std(cls, honest: int) -> float:
         return 0.5
 
-    def draw(self, size: int) -> NDArray[np.int64]:
-        """Return int64[size], one party's noise from the operating system's randomness."""
-        return skellam(size, self.std**2)
+    def draw(self, size: int, stream: SecretStream | None = None) -> NDArray[np.int64]:
+        """Return int64[size], one party's noise, from the operating system's randomness unless a stream is given."""
+        return skellam(size, self.std**2, stream)
 
     def sum_bound(self, parties: int, dimension: int) -> int:
         """Return T: the noise of this many parties together stays within ±T, but with probability ≤ 2^-40."""

@@ -147,7 +147,7 @@ def wide_noise(patch: pytest.MonkeyPatch) -> None:
 
 
 def adds_no_noise(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(CentralGaussian, "draw", lambda self, size: np.zeros(size, dtype=np.int64))
+    patch.setattr(CentralGaussian, "draw", lambda self, size, stream=None: np.zeros(size, dtype=np.int64))
 
 
 def rounds_to_nearest(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,59 @@
+"""From the sum's grid values to the mean: noise where the aggregator is the one to add it, the grid's unit, and the
+rotation undone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secureagg.dp.rotation import Rotation
+from secureagg.errors import UnattributedFault
+from secureagg.layout import Assembly, Layout
+from secureagg.plan import RoundPlan
+from secureagg.ring.xof import SecretStream
+
+__all__ = ["Mean"]
+
+_Tensors = list[NDArray[np.floating[Any]]]
+
+
+class Mean:
+    """The mean of one sum, written range by range: max_weight · Σv / (scale · Σw).
+
+    sid: the session's id; clients: how many are in the sum; total_weight: Σw. noise: where the words of the
+    aggregator's noise come from if not the operating system, as in audits.
+    """
+
+    def __init__(
+        self, plan: RoundPlan, sid: bytes, clients: int, total_weight: int, noise: SecretStream | None = None
+    ) -> None:
+        self._plan, self._sid, self._stream = plan, sid, noise
+        self._factor = plan.max_weight / (plan.quantiser.scale * total_weight)
+        self._limit = plan.coordinate_limit(clients)
+        self._central = plan.noise if plan.noise is not None and plan.noise.noise_by == "aggregator" else None
+        self._assembly = Assembly(Layout(((plan.layout.size,),), ("float64",)) if plan.rotate else plan.layout)
+
+    def write(self, values: NDArray[np.int64], first: int) -> None:
+        """Write the sum's coordinates [first, first + len(values)); ranges may be written by several threads at once.
+
+        Write each once: noise is drawn here. Raises: UnattributedFault for a coordinate beyond what the plan allows.
+        """
+        if max(int(values.max()), -int(values.min())) > self._limit:
+            raise UnattributedFault(f"a coordinate of the sum is beyond {self._limit}; nothing was decoded")
+        if self._central is not None:
+            values = values + self._central.draw(values.size, self._stream)
+        self._assembly.write(values * self._factor, first)
+
+    def tensors(self) -> _Tensors:
+        """Return views of what is written, now or later; `finished` makes the mean of them."""
+        return self._assembly.tensors()
+
+    def finished(self, tensors: _Tensors) -> _Tensors:
+        """Return the mean in the layout's shapes and dtypes. Requires: all is written."""
+        if not self._plan.rotate:
+            return tensors
+        layout = self._plan.layout
+        return layout.unflatten(Rotation(layout.size, self._sid).undo(tensors[0]))
