@@ -286,7 +286,12 @@ def _private_federation(
     from secureagg.adapters.fl_core_dpsgd import PrivateTrainer  # imports TensorFlow
 
     optimizer_fn = partial(extra("keras").optimizers.SGD, DP_SGD[settings.dataset].learning_rate)
-    return replace(federation, trainer=PrivateTrainer(trainer, optimizer_fn, dp_sgd_terms(settings)))
+    private = PrivateTrainer(trainer, optimizer_fn, dp_sgd_terms(settings))
+    # As in `_trainer`: its step is traced once for each noise, and so for each size. Nothing of it leaves.
+    weights = private.initial_weights(settings.seed)
+    for x, y in {len(y): (x, y) for x, y in federation.clients}.values():
+        private.train(weights, x, y, settings.seed)
+    return replace(federation, trainer=private)
 
 
 def _partition(settings: Settings, dataset: fl_core.Dataset) -> fl_core.Partition:

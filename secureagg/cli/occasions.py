@@ -34,7 +34,7 @@ class Occasion(Enum):
     # grid may be coarse, since its steps are far below the noise.
     CLIENT_PRIVACY = Defaults(100, 20, "iid", ModelName.MLP, 0.1, 1.0, 8)
     # Noise in each client's training asks for many examples a client.
-    EXAMPLE_PRIVACY = Defaults(10, 30, "iid", ModelName.MLP, 0.1, 10.0, 16)
+    EXAMPLE_PRIVACY = Defaults(10, 30, "iid", ModelName.MLP, 0.1, 30.0, 16)
 
 
 def default_model(occasion: Occasion, dataset: DatasetName) -> ModelName:

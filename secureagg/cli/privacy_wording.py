@@ -11,8 +11,8 @@ __all__ = ["BASELINE", "budget_rows", "client_rows", "curve_heads", "curve_rows"
 
 BASELINE = (
     "“Float noise” is the same training with floating-point Gaussian noise on the plain mean, as much as a trusted "
-    "server would need for the same ε. It shows what learning costs; it claims no privacy, as the server sees every "
-    "update and the noise follows from the seed."
+    "server would need for the same ε. It claims no privacy: the server sees every update, and the noise follows from "
+    "the seed. The encrypted sum carries somewhat more, as what the fewest honest parties add must be enough."
 )
 _UNITS = {Unit.CLIENT: "one client", Unit.EXAMPLE: "one example of a client"}
 
