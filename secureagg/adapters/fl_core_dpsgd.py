@@ -19,7 +19,7 @@ from secureagg.dp.dpsgd import PoissonBatches, private_gradients
 from secureagg.dp.dpsgd.backend import tf
 from secureagg.errors import ParameterError
 
-__all__ = ["PrivateTrainer"]
+__all__ = ["PrivateTrainer", "Tensor"]
 
 Tensor = Any
 

@@ -204,10 +204,10 @@ _LOCAL_TRAINING = {
 _OF_MANY_CLIENTS = {
     DatasetName.DIGITS: LocalTraining(epochs=4, batch_size=8, learning_rate=0.5),
     DatasetName.BREAST_CANCER: LocalTraining(epochs=2, batch_size=8),
-    DatasetName.MNIST: LocalTraining(epochs=1, batch_size=16),
+    DatasetName.MNIST: LocalTraining(epochs=1, batch_size=32, learning_rate=0.4),
 }
 DP_SGD = {
     DatasetName.DIGITS: DpSgdTraining(steps=4, batch=72, learning_rate=1.0),
     DatasetName.BREAST_CANCER: DpSgdTraining(steps=4, batch=32, learning_rate=0.5),
-    DatasetName.MNIST: DpSgdTraining(steps=10, batch=256, learning_rate=1.0),
+    DatasetName.MNIST: DpSgdTraining(steps=5, batch=128, learning_rate=2.0),
 }
