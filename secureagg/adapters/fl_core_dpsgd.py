@@ -5,6 +5,7 @@ Importing this module imports TensorFlow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ Tensor = Any
 
 
 class PrivateTrainer:
-    """A `fl_core.Trainer` of the same model as `inner`, which evaluates it, by DP-SGD on Poisson batches.
+    """A `fl_core.Trainer` of the same model and loss as `inner`, which evaluates it, by DP-SGD on Poisson batches.
 
     A client of n examples takes `terms.steps` steps with `terms.noise_multiplier(n)`, so that all its rounds together
     cost at most the terms' ε. Batches and noise come from the operating system: `train` does not repeat, whatever its
@@ -43,8 +44,7 @@ class PrivateTrainer:
         self._optimizer = optimizer_fn()
         self._optimizer.build(self._model.trainable_variables)
         self._fresh_optimizer = [variable.numpy().copy() for variable in self._optimizer.variables]
-        binary = self._model.output_shape[-1] == 1
-        self._loss = "binary_crossentropy" if binary else "sparse_categorical_crossentropy"
+        self._loss = inner.loss
         self._steps: dict[tuple[float, float], Callable[..., None]] = {}
 
     @property
@@ -61,8 +61,10 @@ class PrivateTrainer:
         return self._inner.evaluate(weights, x, y)
 
     def describe(self) -> dict[str, str]:
-        """Return `inner`'s settings and the terms."""
-        return self._inner.describe() | {"dpsgd": repr(self._terms)}
+        """Return `inner`'s settings, the terms and the optimizer's settings."""
+        settings = {name: value for name, value in self._optimizer.get_config().items() if name != "name"}
+        optimizer = type(self._optimizer).__name__ + json.dumps(settings, default=str)
+        return self._inner.describe() | {"dpsgd": repr(self._terms), "dpsgd_optimizer": optimizer}
 
     def train(self, weights: Weights, x: NDArray[Any], y: NDArray[Any], seed: int) -> LocalUpdate:
         """Train on x: [n, …] and y: integers[n]. Raises: TrainingDivergedError if a weight is no longer finite."""
