@@ -160,13 +160,15 @@ def train(experiment: Experiment, watch: Watch, state_dir: Path | None, resume: 
     `state_dir`, each lane is saved in its own folder of it after each round, and `resume` goes on from there.
     """
     lanes = [Lane("plain", fl_core.PlainMean())]
-    if experiment.private is not None:
-        lanes = [_private_lane(experiment, experiment.private), *lanes]  # first, as it is the one that may end early
     budget, encryption = experiment.settings.privacy, experiment.settings.encryption
     if budget is not None and budget.unit is Unit.CLIENT:
         assert isinstance(encryption, OneShotSettings)
         lanes.append(Lane("floating", float_noise(budget, encryption.l2_clip, experiment.settings.seed)))
-    train_lanes(experiment, lanes, watch, state_dir, resume=resume)
+    if experiment.private is not None:
+        lanes.append(_private_lane(experiment, experiment.private))
+    # With a budget the private one goes first in each round: it is the one that may end them all.
+    turns = lanes if budget is None else lanes[::-1]
+    train_lanes(experiment, turns, watch, state_dir, resume=resume)
     return lanes
 
 
