@@ -196,6 +196,9 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, default=MNIST, help="directory of MNIST's four IDX files")
     parser.add_argument("--smoke", action="store_true", help="20 clients, two rounds, one seed: only whether it runs")
     chosen = parser.parse_args()
+    if not chosen.mnist.is_dir():
+        print(f"not run: {chosen.mnist} is no directory of MNIST's files; give --mnist or SECUREAGG_MNIST")
+        return
     clients, rounds, seeds = (20, 2, SEEDS[:1]) if chosen.smoke else (CLIENTS, ROUNDS, SEEDS)
     source = provenance(["numpy", "numba", "cryptography", "tensorflow", "keras", "dp-accounting"])
     found = {

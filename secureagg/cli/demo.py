@@ -98,7 +98,7 @@ def demo(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="Of everything but keys; one seed, one result.", rich_help_panel=_RUN),
+        typer.Option(metavar="N", min=0, help="Of everything but keys and noise.", rich_help_panel=_RUN),
     ] = 0,
     drop: Annotated[
         float | None,
@@ -229,11 +229,11 @@ def demo(
     Takes about a minute on two cores. With --attack some clients are malicious:
     nobody vanishes, and rounds are fewer, unless you say so.
 
-    With --epsilon or --dp-sgd-epsilon the models are differentially private: for a client as a whole, or for each
-    example of a client. The report then has accuracy over ε, round by round, beside the training in the clear and,
-    with --epsilon, beside one with float noise in the clear; a ledger is debited before each round, and training ends
-    when the budget is gone. Noise, and batches of DP-SGD, are drawn anew by every run. The two are not combined here:
-    on data of this size their noises together leave nothing to see. Examples:
+    With --epsilon or --dp-sgd-epsilon the models are differentially private: for a client as a whole,
+    or for each example of a client. A ledger is debited before each round, and training ends when the
+    budget is gone. The report has accuracy over ε, round by round, beside the training in the clear and,
+    with --epsilon, beside one with float noise in the clear, which claims nothing. One client in ten
+    vanishes. The two are not combined here: on so little data both noises leave nothing to see. Examples:
 
     secureagg demo
 
