@@ -5,7 +5,17 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("ckks_reference", "one_shot", "one_shot_scale", "proofs", "noise", "dpsgd", "private_mean", "plan_audit")
+BENCHMARKS = (
+    "ckks_reference",
+    "one_shot",
+    "one_shot_scale",
+    "proofs",
+    "noise",
+    "dpsgd",
+    "private_mean",
+    "private_training",
+    "plan_audit",
+)
 
 
 def main() -> None:

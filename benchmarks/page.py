@@ -124,6 +124,23 @@ def _private_mean(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _private_training(r: Results) -> Iterator[str]:
+    yield from _heading("Private training beside float noise without encryption", "private_training", r)
+    request = r["request"]
+    yield f"MNIST, {request['clients']} clients, {request['rounds']} rounds; accuracy of the last "
+    yield f"{request['late_rounds']} rounds, over {len(request['seeds'])} seeds. The float noise claims no privacy."
+    rows = [
+        [
+            f"ε = {request['budgets'][unit]:g}, one {unit}",
+            *(f"{f[lane]:.2%}" for lane in ("plain", "floating", "private")),
+        ]
+        for unit, f in r["figures"].items()
+    ]
+    yield from _table(["budget", "in the clear", "in the clear, float noise", "encrypted, private"], rows)
+    yield from ("", "![Accuracy over ε](../benchmarks/results/private_training.svg)")
+    yield from _verdicts(r)
+
+
 def _ray(r: Results) -> Iterator[str]:
     yield from _heading("Admission over Ray", "ray_admission", r)
     cores = r["request"]["cores"]
@@ -185,6 +202,7 @@ _SECTIONS = {
     "ray_admission": _ray,
     "ckks_reference": _reference,
     "private_mean": _private_mean,
+    "private_training": _private_training,
     "nvflare_he": _nvflare,
     "noise": _plain("Exact noise", "noise"),
     "dpsgd": _plain("DP-SGD", "dpsgd"),

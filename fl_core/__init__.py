@@ -31,6 +31,7 @@ from fl_core.errors import (
 from fl_core.faults import Fault, Faults, seeded_faults
 from fl_core.federation import ClientSampling, Federation
 from fl_core.models import mlp, small_cnn
+from fl_core.noisy_mean import FloatNoiseMean
 from fl_core.results import STAGES, Event, Observer, RoundResult
 from fl_core.round import read_history, run_rounds
 from fl_core.server import FedAdam, FedAvg, FedAvgM, ServerOptimizer, ServerState
@@ -53,6 +54,7 @@ __all__ = [
     "FedAvgM",
     "Federation",
     "FederationError",
+    "FloatNoiseMean",
     "KerasTrainer",
     "LocalData",
     "LocalUpdate",

@@ -107,6 +107,11 @@ class KerasTrainer:
         trained = {id(variable) for variable in self._model.trainable_variables}
         return tuple(id(variable) in trained for variable in self._variables)
 
+    @property
+    def loss(self) -> Any:
+        """What is minimised: the loss given, or the name of the default one."""
+        return self._loss
+
     def initial_weights(self, seed: int) -> Weights:
         """The weights of a new model under Keras's global seed, which stays set; Python's and numpy's do not."""
         with _seeded(seed):

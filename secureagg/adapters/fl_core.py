@@ -21,7 +21,7 @@ from secureagg.committee import CommitteeMember
 from secureagg.dp.client_sampling import ClientSampling, Cohorts
 from secureagg.dp.ledger import Ledger
 from secureagg.dp.mechanisms import Mechanism
-from secureagg.errors import EncodingError, FaultyClientError, ParameterError
+from secureagg.errors import BudgetExhausted, EncodingError, FaultyClientError, ParameterError
 from secureagg.events import Event
 from secureagg.he import tenseal
 from secureagg.he.tenseal_wire import Payload
@@ -64,8 +64,9 @@ class OneShotAggregation:
     clients are each round's cohort. Weights are whole numbers in [1, max_weight]. absent_members: committee members
     that never answer, by their ids. seed: of the stochastic rounding alone, which a plan with noise takes none for;
     keys, errors and noise always come from the operating system. noise, rotate: as in `RoundPlan`; ledger: the
-    aggregator's, which each round is debited from. proofs: every contribution is proven, and the committee robust.
-    dishonest: clients that run code of their own in place of `contribute`, to see what comes of it.
+    aggregator's, which each round is debited from, and which refuses one in begin() that it cannot afford. proofs:
+    every contribution is proven, and the committee robust. dishonest: clients that run code of their own in place of
+    `contribute`, to see what comes of it.
 
     `clipped` counts, by round, the updates that were scaled down or clamped: known here because the clients are
     simulated, and otherwise to each client alone. Each begin() opens a session of a new number, so that one object
@@ -74,7 +75,7 @@ class OneShotAggregation:
     Guarantees: with a seed, means repeat bit for bit. A round of n clients none of whom was clipped is within
     n·max_weight / (scale·Σw) of `PlainMean`'s in every value (each rounds to less than a grid step), before rounding
     to the layers' dtypes. Raises: ParameterError, for a committee or absent members that cannot be, and from begin()
-    if no plan fits.
+    if no plan fits; BudgetExhausted from begin().
     """
 
     def __init__(
@@ -132,12 +133,19 @@ class OneShotAggregation:
         return self._plan(layout=Layout.of(model), clients=clients)
 
     def begin(self, round_number: int, model: Weights, cohort: Sequence[int]) -> OneShotRound:
+        plan = self.plan(model, len(cohort))
+        if self.ledger is not None and not self.ledger.affords(plan.privacy_event()):
+            # `Aggregator.close` would refuse as well, but only once every client has trained and sent in vain.
+            raise BudgetExhausted(
+                f"round {round_number} is more than what is left of {self.ledger.budget}, "
+                f"with {len(self.ledger)} rounds debited"
+            )
         for client in cohort:
             self._identities.setdefault(client, Identity.generate())
         identities = {client: self._identities[client] for client in cohort}
         self._sessions += 1
         session = Session(
-            self.plan(model, len(cohort)),
+            plan,
             Roster((each.public for each in identities.values()), (member.public for member in self._members)),
             prekeys=[member.prekey(self._sessions) for member in self._members],
             round_number=self._sessions,

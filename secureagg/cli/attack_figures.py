@@ -11,7 +11,7 @@ from typing import Any
 import secureagg
 from secureagg.cli.attacked import LANES, AttackedExperiment, AttackedLane
 from secureagg.cli.figures import TrainingFigures, installed, of_lane
-from secureagg.cli.settings import LOCAL_TRAINING, AttackSettings, LocalTraining, Settings
+from secureagg.cli.settings import AttackSettings, LocalTraining, Settings
 
 __all__ = ["AttackFigures", "AttackedTraining", "Refusal", "finite", "of_attack"]
 
@@ -85,7 +85,7 @@ def of_attack(experiment: AttackedExperiment, lanes: Sequence[AttackedLane]) -> 
         attack=experiment.attack,
         versions=installed(),
         model_values=base.model_values,
-        local_training=LOCAL_TRAINING[base.settings.dataset],
+        local_training=base.settings.local_training,
         holdings=base.holdings,
         parameters=experiment.plan.report(),
         honest=honest,

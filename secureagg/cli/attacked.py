@@ -11,7 +11,7 @@ import fl_core
 from fl_core.register import Register
 from secureagg.adapters.fl_core import OneShotAggregation, OneShotRound
 from secureagg.cli.attacks import dishonest_clients
-from secureagg.cli.experiment import QUORUM, Experiment, Lane, Watch, prepare, train_lanes
+from secureagg.cli.experiment import Experiment, Lane, Watch, prepare, train_lanes
 from secureagg.cli.settings import Attack, AttackSettings, OneShotSettings, Settings
 from secureagg.errors import ParameterError, QuorumError, UnattributedFault
 from secureagg.events import Observer
@@ -20,6 +20,7 @@ from secureagg.plan import Committee, RoundPlan
 __all__ = ["LANES", "AttackedExperiment", "AttackedLane", "choose_malicious", "prepare_attack", "train_attacked"]
 
 LANES = ("honest", "unproven", "proven")
+_HONEST = 2  # clients in a sum; the mean of a single honest update is that update
 
 # First entropy word of the draw of malicious clients; 1 to 4 are the engine's and the adapter's streams.
 _MALICIOUS = 5
@@ -31,10 +32,10 @@ def choose_malicious(kind: Attack, share: float, clients: int, seed: int) -> Att
     Raises: ParameterError unless enough honest clients are left for a quorum.
     """
     count = max(1, round(share * clients))
-    if clients - count < QUORUM + count:
+    if clients - count < _HONEST + count:
         raise ParameterError(
             f"malicious={share:g} of {clients} clients are {count}: the {clients - count} honest ones are fewer than "
-            f"the quorum, {QUORUM} more than are malicious; take a smaller share, or more clients"
+            f"the quorum, {_HONEST} more than are malicious; take a smaller share, or more clients"
         )
     rng = np.random.default_rng([_MALICIOUS, seed])
     return AttackSettings(kind, tuple(sorted(rng.choice(clients, count, replace=False).tolist())))
@@ -80,7 +81,7 @@ def _aggregation(base: Experiment, attack: AttackSettings, *, proofs: bool) -> O
     chosen = base.settings.encryption
     assert isinstance(chosen, OneShotSettings)
     return OneShotAggregation(
-        quorum=QUORUM + len(attack.clients),
+        quorum=_HONEST + len(attack.clients),
         l2_clip=chosen.l2_clip,
         value_bits=chosen.value_bits,
         committee=Committee(chosen.members),

@@ -10,12 +10,22 @@ from typing import Any
 from secureagg.cli.figures import Figures, RoundFigures, TrainingFigures
 from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES, limit_title
 
-__all__ = ["Trainings", "bytes_chart", "curves", "deviation_chart", "drawable", "holdings_chart", "seconds_chart"]
+__all__ = [
+    "Trainings",
+    "accuracy_epsilon_chart",
+    "bytes_chart",
+    "curves",
+    "deviation_chart",
+    "drawable",
+    "holdings_chart",
+    "seconds_chart",
+]
 
 _LIMIT = "#6b7280"
 _LINES = {  # colour and width of a lane's curve; the first one drawn shows beside what lies upon it
     "plain": ("#9db4c8", 4.5),
     "private": ("#b3402a", 1.4),
+    "floating": ("#8a6fb0", 2.6),
     "honest": ("#9db4c8", 4.5),
     "unproven": ("#b3402a", 1.4),
     "proven": ("#2f7d4f", 1.4),
@@ -78,10 +88,36 @@ def curves(
     return _svg(draw)
 
 
+def accuracy_epsilon_chart(figures: Figures) -> str:
+    """Return accuracy over the ε spent when it was reached; of trainings that spend none, over that of the round."""
+    assert figures.private is not None and figures.privacy is not None
+    spent = {r.round_number: r.epsilon for r in figures.private.rounds if r.epsilon is not None}
+    privacy = figures.privacy
+
+    def draw(axes: Any) -> None:
+        for lane, training in figures.trainings.items():
+            colour, width = _LINES[lane]
+            points = [(spent[r.round_number], 100 * r.accuracy) for r in training.rounds if r.round_number in spent]
+            axes.plot(
+                [epsilon for epsilon, _ in points],
+                [accuracy for _, accuracy in points],
+                marker="o", markersize=width, color=colour, linewidth=width, label=LANE_TITLES[lane],
+            )  # fmt: skip
+        limit = privacy.epsilon
+        axes.axvline(limit, color=_LIMIT, linestyle="--", linewidth=1.2, label=f"budget, ε = {limit:g}")
+        axes.set_xlim(left=0)
+        axes.set_title("Accuracy on the test examples, %, over ε spent")
+        axes.set_xlabel(f"ε at δ = {privacy.delta:g}, one {privacy.unit}")
+        axes.legend()
+
+    return _svg(draw)
+
+
 def deviation_chart(figures: Figures) -> str:
     """Return each round's largest difference to the plain mean, and the limit it has, on a logarithmic axis."""
     assert figures.private is not None and figures.comparison is not None
     limit = figures.comparison.deviation_limit
+    assert limit is not None
     points = [(r.round_number, r.deviation) for r in figures.private.rounds if r.deviation]
 
     def draw(axes: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -15,46 +15,71 @@ import numpy as np
 import fl_core
 from fl_core.extras import extra
 from secureagg.adapters.fl_core import OneShotAggregation, TensealAggregation
+from secureagg.adapters.fl_core_ledgers import ClientLedgers, Ledgered
 from secureagg.cli.saved import Notes, read_notes, write_notes
 from secureagg.cli.settings import (
-    LOCAL_TRAINING,
+    DP_SGD,
     DatasetName,
     ModelName,
     OneShotSettings,
     Settings,
     TensealSettings,
+    Unit,
 )
-from secureagg.errors import ParameterError
+from secureagg.cli.spending import (
+    AggregatorMeter,
+    Meter,
+    assumed_corrupt,
+    distributed_noise,
+    dp_sgd_terms,
+    float_noise,
+    open_meter,
+    quorum,
+)
+from secureagg.errors import BudgetExhausted, ParameterError
 from secureagg.events import Observer
 from secureagg.plan import Committee, RoundPlan
 from secureagg.warm import warm_up
 
-__all__ = ["QUORUM", "Experiment", "Lane", "Watch", "prepare", "train", "train_lanes"]
-
-QUORUM = 2  # the mean of a single update is that update
+__all__ = ["Experiment", "Lane", "Watch", "prepare", "train", "train_lanes"]
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A federation ready to be trained. `holdings[client][label]` counts the examples a client has of a label.
 
-    plan: that of every round, if `private` is one-shot.
+    plan: that of every round, if `private` is one-shot. private_federation: the same, but for how its clients train.
+    meter: the ledgers, if there is a budget.
     """
 
     settings: Settings
     federation: fl_core.Federation
+    private_federation: fl_core.Federation
     faults: fl_core.Faults | None
     private: OneShotAggregation | TensealAggregation | None
     plan: RoundPlan | None
     holdings: tuple[tuple[int, ...], ...]
     model_values: int
+    meter: Meter | None = None
+
+    @property
+    def examples(self) -> tuple[int, ...]:
+        """How many examples each client has."""
+        return tuple(map(sum, self.holdings))
+
+    def close(self) -> None:
+        """Release the ledgers' files."""
+        if self.meter is not None:
+            self.meter.close()
 
 
 @dataclass
 class Lane:
-    """One of the trainings that run side by side; `deviation` and `clipped` are by round, and empty in the clear.
+    """One of the trainings that run side by side; `deviation`, `clipped` and `spent` (ε so far) are by round, and empty
+    where there is no such thing.
 
-    collapsed: why it ended before its time, if it did.
+    private: whether it trains in `private_federation`, and tells no client's loss. collapsed: why it ended before its
+    time, if it did; exhausted: the same, if its budget did not reach further.
     """
 
     name: str
@@ -63,6 +88,10 @@ class Lane:
     clipped: dict[int, int] = field(default_factory=dict)
     results: list[fl_core.RoundResult] = field(default_factory=list)
     collapsed: str | None = None
+    private: bool = False
+    meter: Meter | None = None
+    spent: dict[int, float] = field(default_factory=dict)
+    exhausted: str | None = None
 
 
 class Watch(Protocol):
@@ -73,16 +102,20 @@ class Watch(Protocol):
     def finished(self, lane: str, result: fl_core.RoundResult) -> None: ...
 
 
-def prepare(settings: Settings, *, quietly: bool, observe: Observer | None = None) -> Experiment:
+def prepare(
+    settings: Settings, *, quietly: bool, observe: Observer | None = None, ledgers: Path | None = None
+) -> Experiment:
     """Load the data, spread it over the clients, and build keys and model: all that can fail before a round.
 
     Errors come in the order of the time they take: a missing TenSEAL is known before TensorFlow is loaded.
-    observe: is told as kernels become ready, which takes some ten seconds once on a machine.
+    observe: is told as kernels become ready, which takes some ten seconds once on a machine. ledgers: where they are
+    kept, if there is a budget.
     """
     dataset = _dataset(settings)
     model_fn = _model_fn(settings, dataset)
     partition = _partition(settings, dataset)
-    private = _private_aggregation(settings, max_weight=max(map(len, partition)))
+    examples = [len(part) for part in partition]
+    private = _private_aggregation(settings, max_weight=max(examples) if settings.privacy is None else 1)
     _load_tensorflow(quietly)
     trainer = _trainer(settings, dataset, model_fn)
     federation = fl_core.Federation(
@@ -90,18 +123,25 @@ def prepare(settings: Settings, *, quietly: bool, observe: Observer | None = Non
         fl_core.localise(dataset, partition),
         (dataset.x_test, dataset.y_test),
         settings.rounds,
-        quorum=min(QUORUM, settings.clients),
+        quorum=quorum(settings),
+        weighting="examples" if settings.privacy is None else "uniform",
         seed=settings.seed,
     )
     rate = settings.drop / 2
     model = trainer.initial_weights(settings.seed)
-    plan = None
+    plan, meter = None, None
     if isinstance(private, OneShotAggregation):
         plan = private.plan(model, settings.clients)
         warm_up(observe)
+    if ledgers is not None:
+        assert isinstance(private, OneShotAggregation) and plan is not None
+        meter = open_meter(settings, plan, examples, ledgers)
+        if isinstance(meter, AggregatorMeter):
+            private.ledger = meter.ledger
     return Experiment(
         settings=settings,
         federation=federation,
+        private_federation=_private_federation(settings, federation, trainer),
         faults=fl_core.seeded_faults(settings.seed, before_training=rate, before_send=rate) if rate else None,
         private=private,
         plan=plan,
@@ -109,22 +149,39 @@ def prepare(settings: Settings, *, quietly: bool, observe: Observer | None = Non
             tuple(np.bincount(dataset.y_train[part], minlength=dataset.classes).tolist()) for part in partition
         ),
         model_values=sum(layer.size for layer in model),
+        meter=meter,
     )
 
 
 def train(experiment: Experiment, watch: Watch, state_dir: Path | None, resume: bool) -> list[Lane]:
     """Train in the clear and, unless the scheme is plain, privately; a round of one, then the same of the other.
 
-    In turn, so that a machine that slows down does so for both. With `state_dir`, each lane is saved in its own
-    folder of it after each round, and `resume` goes on from there.
+    In turn, so that a machine that slows down does so for both. With a budget all end when it is gone. With
+    `state_dir`, each lane is saved in its own folder of it after each round, and `resume` goes on from there.
     """
     lanes = [Lane("plain", fl_core.PlainMean())]
+    budget, encryption = experiment.settings.privacy, experiment.settings.encryption
+    if budget is not None and budget.unit is Unit.CLIENT:
+        assert isinstance(encryption, OneShotSettings)
+        lanes.append(Lane("floating", float_noise(budget, encryption.l2_clip, experiment.settings.seed)))
     if experiment.private is not None:
-        beside = fl_core.Beside(experiment.private, fl_core.PlainMean())
-        clipped = experiment.private.clipped if isinstance(experiment.private, OneShotAggregation) else {}
-        lanes.append(Lane("private", beside, beside.deviation, clipped))
-    train_lanes(experiment, lanes, watch, state_dir, resume=resume)
+        lanes.append(_private_lane(experiment, experiment.private))
+    # With a budget the private one goes first in each round: it is the one that may end them all.
+    turns = lanes if budget is None else lanes[::-1]
+    train_lanes(experiment, turns, watch, state_dir, resume=resume)
     return lanes
+
+
+def _private_lane(experiment: Experiment, private: OneShotAggregation | TensealAggregation) -> Lane:
+    """Return the lane beside whose means, unless they carry noise, the plain ones are taken."""
+    clipped = private.clipped if isinstance(private, OneShotAggregation) else {}
+    lane = Lane("private", private, clipped=clipped, private=True, meter=experiment.meter)
+    if experiment.plan is None or experiment.plan.noise is None:
+        beside = fl_core.Beside(private, fl_core.PlainMean())
+        lane.aggregation, lane.deviation = beside, beside.deviation
+    if isinstance(experiment.meter, ClientLedgers):
+        lane.aggregation = Ledgered(lane.aggregation, experiment.meter, quorum(experiment.settings))
+    return lane
 
 
 def train_lanes(
@@ -139,6 +196,8 @@ def train_lanes(
     """Train all lanes, a round of each in turn, and leave the results in them.
 
     endure: a lane in which too few clients can still train ends there, and tells so; else its QuorumError passes.
+    A lane whose budget is gone ends them all, since what the others did alone could not be compared.
+    Raises: BudgetExhausted, if the budget does not reach for one round.
     """
     running = [(lane, _rounds(experiment, lane, watch, state_dir, resume)) for lane in lanes]
     while running:
@@ -149,6 +208,11 @@ def train_lanes(
             if not (endure and lane.results):
                 raise
             lane.collapsed, result = str(error), None
+        except BudgetExhausted as error:
+            if not lane.results:
+                raise
+            lane.exhausted = str(error)
+            return
         if result is None:
             running.remove((lane, rounds))
         else:
@@ -166,16 +230,19 @@ def _rounds(
         notes = read_notes(folder, experiment.settings)
         lane.deviation.update(notes.deviation)
         lane.clipped.update(notes.clipped)
+        lane.spent.update(notes.spent)
     for result in fl_core.run_rounds(
-        experiment.federation,
+        experiment.private_federation if lane.private else experiment.federation,
         lane.aggregation,
         faults=experiment.faults,
         observe=partial(watch.saw, lane.name),
         state_dir=folder,
         resume=resume,
     ):
-        if folder and lane.deviation:
-            write_notes(folder, experiment.settings, Notes(lane.deviation, lane.clipped))
+        if lane.meter is not None:
+            lane.spent[result.round_number] = lane.meter.spent()
+        if folder and lane.private:
+            write_notes(folder, experiment.settings, Notes(lane.deviation, lane.clipped, lane.spent))
         yield result
 
 
@@ -198,7 +265,7 @@ def _model_fn(settings: Settings, dataset: fl_core.Dataset) -> Callable[[], obje
 
 
 def _trainer(settings: Settings, dataset: fl_core.Dataset, model_fn: Callable[[], object]) -> fl_core.KerasTrainer:
-    local = LOCAL_TRAINING[settings.dataset]
+    local = settings.local_training
     trainer = fl_core.KerasTrainer(
         model_fn,
         optimizer_fn=partial(extra("keras").optimizers.SGD, local.learning_rate),
@@ -210,6 +277,23 @@ def _trainer(settings: Settings, dataset: fl_core.Dataset, model_fn: Callable[[]
     trainer.train(weights, dataset.x_train[:1], dataset.y_train[:1], settings.seed)
     trainer.evaluate(weights, dataset.x_test[:1], dataset.y_test[:1])
     return trainer
+
+
+def _private_federation(
+    settings: Settings, federation: fl_core.Federation, trainer: fl_core.KerasTrainer
+) -> fl_core.Federation:
+    """Return the federation, with a trainer of DP-SGD if the budget is about examples."""
+    if settings.privacy is None or settings.privacy.unit is not Unit.EXAMPLE:
+        return federation
+    from secureagg.adapters.fl_core_dpsgd import PrivateTrainer  # imports TensorFlow
+
+    optimizer_fn = partial(extra("keras").optimizers.SGD, DP_SGD[settings.dataset].learning_rate)
+    private = PrivateTrainer(trainer, optimizer_fn, dp_sgd_terms(settings))
+    # As in `_trainer`: its step is traced once for each noise, and so for each size. Nothing of it leaves.
+    weights = private.initial_weights(settings.seed)
+    for x, y in {len(y): (x, y) for x, y in federation.clients}.values():
+        private.train(weights, x, y, settings.seed)
+    return replace(federation, trainer=private)
 
 
 def _partition(settings: Settings, dataset: fl_core.Dataset) -> fl_core.Partition:
@@ -226,11 +310,15 @@ def _private_aggregation(settings: Settings, max_weight: int) -> OneShotAggregat
     match settings.encryption:
         case OneShotSettings() as chosen:
             return OneShotAggregation(
-                quorum=QUORUM,
+                quorum=quorum(settings),
                 l2_clip=chosen.l2_clip,
                 value_bits=chosen.value_bits,
                 committee=Committee(chosen.members),
                 max_weight=max_weight,
+                assumed_corrupt_clients=assumed_corrupt(settings),
+                proofs=chosen.proofs,
+                noise=(noise := distributed_noise(settings, proofs=chosen.proofs)),
+                rotate=noise is not None,
                 absent_members=range(chosen.absent_members),
                 seed=settings.seed,
             )

@@ -14,7 +14,8 @@ import secureagg
 from fl_core import STAGES, RoundResult
 from secureagg.adapters.fl_core import TensealAggregation
 from secureagg.cli.experiment import Experiment, Lane
-from secureagg.cli.settings import LOCAL_TRAINING, LocalTraining, Settings, TensealSettings
+from secureagg.cli.privacy_figures import PrivacyFigures, of_budget
+from secureagg.cli.settings import LocalTraining, Settings, TensealSettings
 
 __all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "installed", "of_lane", "of_run", "ratio"]
 
@@ -26,18 +27,19 @@ _PACKAGES = ("numpy", "numba", "cryptography", "tensorflow", "keras", "scikit-le
 @dataclass(frozen=True)
 class RoundFigures:
     """One round. `accuracy`, `loss`: of the global model on the test examples. `client_loss`: mean over the clients
-    in the mean. `deviation`: largest difference to the plain mean of the same updates. `clipped`: how many of them were
-    scaled down or clamped."""
+    in the mean; None where a budget covers none of it. `deviation`: largest difference to the plain mean of the same
+    updates. `clipped`: how many of them were scaled down or clamped. `epsilon`: spent so far, if there is a budget."""
 
     round_number: int
     accuracy: float
     loss: float
-    client_loss: float
+    client_loss: float | None
     clients: tuple[int, ...]
     dropped: dict[int, str]
     seconds: dict[str, float]
     deviation: float | None
     clipped: int
+    epsilon: float | None
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ class TrainingFigures:
 class Comparison:
     """Private against plain. Ratios are private ÷ plain; a ratio to nothing is None.
 
-    deviation_limit: no round's deviation is larger, unless updates were clipped
+    deviation_limit: no round's deviation is larger, unless updates were clipped; None if means carry noise
     """
 
     late_accuracy_points: float
     max_deviation: float | None
-    deviation_limit: float
+    deviation_limit: float | None
     clipped: int
     ratio_bytes_up: float | None
     ratio_bytes_down: float | None
@@ -74,7 +76,8 @@ class Comparison:
 @dataclass(frozen=True)
 class Figures:
     """`holdings[client][label]` counts a client's examples; `parameters` explains the encryption's; `key_bytes` is
-    what each client needs of a public key, once, if there is one."""
+    what each client needs of a public key, once, if there is one. `floating` is trained in the clear with noise in
+    floats, beside one that has a budget about clients."""
 
     version: str
     settings: Settings
@@ -86,12 +89,15 @@ class Figures:
     key_bytes: int | None
     plain: TrainingFigures
     private: TrainingFigures | None
+    floating: TrainingFigures | None
     comparison: Comparison | None
+    privacy: PrivacyFigures | None
 
     @property
     def trainings(self) -> dict[str, TrainingFigures]:
         """The trainings by the names of their lanes."""
-        return {"plain": self.plain} | ({} if self.private is None else {"private": self.private})
+        lanes = {"plain": self.plain, "floating": self.floating, "private": self.private}
+        return {name: training for name, training in lanes.items() if training is not None}
 
     def to_json(self) -> str:
         """All of it, indented; paths and choices as the command line takes them."""
@@ -111,13 +117,15 @@ def of_run(experiment: Experiment, lanes: Sequence[Lane]) -> Figures:
         settings=experiment.settings,
         versions=installed(),
         model_values=experiment.model_values,
-        local_training=LOCAL_TRAINING[experiment.settings.dataset],
+        local_training=experiment.settings.local_training,
         holdings=experiment.holdings,
         parameters=parameters.report() if parameters else None,
         key_bytes=len(key.to_bytes()) if key else None,
         plain=plain,
         private=private,
+        floating=trained.get("floating"),
         comparison=_comparison(experiment, plain, private) if private else None,
+        privacy=of_budget(experiment, next(lane for lane in lanes if lane.private)) if experiment.meter else None,
     )
 
 
@@ -145,12 +153,13 @@ def _round(result: RoundResult, lane: Lane) -> RoundFigures:
         round_number=result.round_number,
         accuracy=result.metrics["accuracy"],
         loss=result.metrics["loss"],
-        client_loss=_mean(result.losses.values()),
+        client_loss=None if lane.private and lane.meter else _mean(result.losses.values()),
         clients=result.clients,
         dropped=result.dropped,
         seconds={stage: (result.seconds | own)[stage] for stage in STAGES},
         deviation=lane.deviation.get(result.round_number),
         clipped=lane.clipped.get(result.round_number, 0),
+        epsilon=lane.spent.get(result.round_number),
     )
 
 
@@ -167,16 +176,19 @@ def _comparison(experiment: Experiment, plain: TrainingFigures, private: Trainin
     )
 
 
-def _deviation_limit(experiment: Experiment, private: TrainingFigures) -> float:
-    """Return what was asked for or, on a grid, n·max_weight / (scale·Σw) in the worst round.
+def _deviation_limit(experiment: Experiment, private: TrainingFigures) -> float | None:
+    """Return what was asked for or, on a grid, n·max_weight / (scale·Σw) in the worst round; None with noise.
 
     Each of a round's n clients rounds to less than a grid step, at max_weight; the mean divides by the weights' sum.
     """
     if isinstance(experiment.settings.encryption, TensealSettings):
         return experiment.settings.encryption.precision
     assert experiment.plan is not None
-    examples = [sum(held) for held in experiment.holdings]
-    worst = max(len(r.clients) / sum(examples[client] for client in r.clients) for r in private.rounds)
+    if experiment.plan.noise is not None:
+        return None
+    uniform = experiment.federation.weighting == "uniform"
+    weights = [1] * len(experiment.examples) if uniform else experiment.examples
+    worst = max(len(r.clients) / sum(weights[client] for client in r.clients) for r in private.rounds)
     return worst * experiment.plan.max_weight / experiment.plan.quantiser.scale
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 from secureagg.cli import charts
 from secureagg.cli.figures import Figures
 from secureagg.cli.page import page, pictures, table, unfolding
+from secureagg.cli.privacy_report import privacy_section
+from secureagg.cli.protection import protection
 from secureagg.cli.settings import LocalTraining, OneShotSettings, Settings, TensealSettings
-from secureagg.cli.wording import LANE_TITLES, PROTECTION, comparison_rows, deviation_line, headline, task
+from secureagg.cli.spending import quorum
+from secureagg.cli.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
 from secureagg.errors import MissingExtraError
 
 __all__ = ["missing_for_report", "run_rows", "write_report"]
@@ -32,12 +35,13 @@ def _page(figures: Figures) -> str:
         charts.curves(figures.trainings, "Loss on the test examples", lambda r: r.loss),
         charts.bytes_chart(figures.trainings),
         charts.seconds_chart(figures.trainings),
-        *([charts.deviation_chart(figures)] if figures.private is not None else []),
+        *([charts.deviation_chart(figures)] if _deviates(figures) else []),
         charts.holdings_chart(figures.holdings),
     ]
     described = task(figures.settings, figures.model_values)
     content = [
         *_protection(figures),
+        *privacy_section(figures),
         *pictures(drawn),
         "<h2>All figures</h2>",
         *_comparison(figures),
@@ -49,12 +53,16 @@ def _page(figures: Figures) -> str:
     return page(described, headline(figures), f"{described}. {deviation_line(figures)}", content)
 
 
+def _deviates(figures: Figures) -> bool:
+    return figures.comparison is not None and figures.comparison.deviation_limit is not None
+
+
 def _protection(figures: Figures) -> Iterable[str]:
-    protection = PROTECTION[figures.settings.scheme]
+    found = protection(figures)
     yield '<section class="protection">'
     for title, kind, lines in (
-        ("Not protected on this path", "exposed", protection.exposed),
-        ("Protected", "kept", protection.kept),
+        ("Not protected on this path", "exposed", found.exposed),
+        ("Protected", "kept", found.kept),
     ):
         if lines:
             items = "".join(f"<li>{escape(line)}</li>" for line in lines)
@@ -77,11 +85,9 @@ def _comparison(figures: Figures) -> Iterable[str]:
 
 
 def _drops(figures: Figures) -> Iterable[str]:
-    lanes = (("plain", figures.plain), ("private", figures.private))
     rows = [
         (str(r.round_number), LANE_TITLES[lane], str(client), reason)
-        for lane, training in lanes
-        if training is not None
+        for lane, training in figures.trainings.items()
         for r in training.rounds
         for client, reason in sorted(r.dropped.items())
     ]
@@ -110,7 +116,7 @@ def run_rows(settings: Settings, model_values: int, local: LocalTraining) -> lis
         ("clients, rounds", f"{settings.clients}, {settings.rounds}"),
         ("model", f"{settings.model}, {model_values:,} weights"),
         ("at each client", f"SGD at {local.learning_rate:g}, {local.epochs} epochs, batches of {local.batch_size}"),
-        ("a client vanishes", f"with probability {settings.drop:g} in a round; two must be left"),
+        ("a client vanishes", f"with probability {settings.drop:g} in a round; {quorum(settings)} must be left"),
         ("seed", str(settings.seed)),
     ]
 
@@ -119,8 +125,9 @@ def _encryption(figures: Figures) -> list[tuple[str, str]]:
     scheme = figures.settings.scheme
     match figures.settings.encryption:
         case OneShotSettings() as chosen:
+            proofs = ", proven" if chosen.proofs else ""
             return [
-                ("encryption", f"{scheme}, L2 norm ≤ {chosen.l2_clip:g}, {chosen.value_bits} bits a value"),
+                ("encryption", f"{scheme}, L2 norm ≤ {chosen.l2_clip:g}, {chosen.value_bits} bits a value{proofs}"),
                 ("committee", f"{chosen.members} members, {chosen.absent_members} of them always away"),
                 ("roster, prekeys", "64 bytes a client and 237 a member to each client; not in the table above"),
             ]

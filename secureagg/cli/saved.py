@@ -1,4 +1,4 @@
-"""What a saved private training keeps beside the engine's own state: its encryption's settings, deviations, clips."""
+"""What a saved private training keeps beside the engine's own state: its settings, deviations, clips and ε."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _FILE = "deviation.json"
 
 @dataclass(frozen=True)
 class Notes:
-    """By round: the largest difference to the plain mean, and how many updates were clipped."""
+    """By round: the largest difference to the plain mean, how many updates were clipped, and ε spent so far."""
 
     deviation: dict[int, float]
     clipped: dict[int, int]
+    spent: dict[int, float]
 
 
 def write_notes(folder: Path, settings: Settings, notes: Notes) -> None:
@@ -37,13 +38,14 @@ def read_notes(folder: Path, settings: Settings) -> Notes:
     """
     path = folder / _FILE
     if not path.exists():
-        return Notes({}, {})
+        return Notes({}, {}, {})
     try:
         saved = json.loads(path.read_text())
         encryption = saved["encryption"]
         notes = Notes(
             {int(round_number): float(value) for round_number, value in saved["deviation"].items()},
             {int(round_number): int(count) for round_number, count in saved["clipped"].items()},
+            {int(round_number): float(value) for round_number, value in saved["spent"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StateError(f"{path}: damaged; use another --state-dir") from error
@@ -53,4 +55,5 @@ def read_notes(folder: Path, settings: Settings) -> Notes:
 
 
 def _encryption(settings: Settings) -> str:
-    return f"scheme={settings.scheme}, {settings.encryption}"
+    privacy = "" if settings.privacy is None else f", {settings.privacy}"
+    return f"scheme={settings.scheme}, {settings.encryption}{privacy}"

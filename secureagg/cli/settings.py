@@ -9,17 +9,20 @@ from pathlib import Path
 from secureagg.errors import ParameterError
 
 __all__ = [
-    "LOCAL_TRAINING",
+    "DP_SGD",
     "Attack",
     "AttackSettings",
     "DatasetName",
+    "DpSgdTraining",
     "LocalTraining",
     "ModelName",
     "OneShotSettings",
     "PartitionChoice",
+    "PrivacySettings",
     "Scheme",
     "Settings",
     "TensealSettings",
+    "Unit",
 ]
 
 
@@ -78,12 +81,14 @@ class OneShotSettings:
     l2_clip: largest L2 norm of an update, in weights' own units; larger ones are scaled down to it
     value_bits: bits of a value on the grid that reaches from -l2_clip to l2_clip
     members, absent_members: size of the committee, and how many of it never answer
+    proofs: whether every contribution is proven to be well-formed and within the clip
     """
 
     l2_clip: float
     value_bits: int
     members: int
     absent_members: int
+    proofs: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,33 @@ class TensealSettings:
     precision: float
 
 
+class Unit(StrEnum):
+    """Whose data a guarantee is about."""
+
+    CLIENT = "client"
+    EXAMPLE = "example"
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """A budget of differential privacy: (ε, δ) for `rounds` rounds together, after which training stops.
+
+    unit: one client, by noise in the encrypted sum; or one example of a client, by DP-SGD in that client's training
+    """
+
+    unit: Unit
+    epsilon: float
+    delta: float
+    rounds: int
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides a run's figures.
 
     encryption: what the scheme needs to know; None if it is plain
     drop: probability that a client vanishes in a round, before training or before sending
+    privacy: None if the mean is exact
     """
 
     clients: int
@@ -116,6 +142,13 @@ class Settings:
     model: ModelName
     seed: int
     drop: float
+    privacy: PrivacySettings | None = None
+
+    @property
+    def local_training(self) -> LocalTraining:
+        """What clients do in the clear and, unless they use DP-SGD, in private."""
+        by_unit = self.privacy is not None and self.privacy.unit is Unit.CLIENT
+        return (_OF_MANY_CLIENTS if by_unit else _LOCAL_TRAINING)[self.dataset]
 
 
 class Attack(StrEnum):
@@ -149,8 +182,32 @@ class LocalTraining:
     learning_rate: float = 0.1
 
 
-LOCAL_TRAINING = {
+@dataclass(frozen=True)
+class DpSgdTraining:
+    """What each client does in a round of DP-SGD: `steps` steps on Poisson batches of `batch` expected examples.
+
+    l2_clip: of an example's gradient
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    l2_clip: float = 1.0
+
+
+_LOCAL_TRAINING = {
     DatasetName.DIGITS: LocalTraining(epochs=2, batch_size=16),
     DatasetName.BREAST_CANCER: LocalTraining(epochs=2, batch_size=16),
     DatasetName.MNIST: LocalTraining(epochs=1, batch_size=32),
+}
+# Noise in the sum asks for many clients, who then have few examples each, and for few rounds that go far.
+_OF_MANY_CLIENTS = {
+    DatasetName.DIGITS: LocalTraining(epochs=4, batch_size=8, learning_rate=0.5),
+    DatasetName.BREAST_CANCER: LocalTraining(epochs=2, batch_size=8),
+    DatasetName.MNIST: LocalTraining(epochs=1, batch_size=32, learning_rate=0.4),
+}
+DP_SGD = {
+    DatasetName.DIGITS: DpSgdTraining(steps=4, batch=72, learning_rate=1.0),
+    DatasetName.BREAST_CANCER: DpSgdTraining(steps=4, batch=32, learning_rate=0.5),
+    DatasetName.MNIST: DpSgdTraining(steps=5, batch=128, learning_rate=2.0),
 }

@@ -8,7 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from secureagg.cli.figures import Figures
-from secureagg.cli.wording import LANE_TITLES, PROTECTION, comparison_rows, deviation_line, headline, task
+from secureagg.cli.privacy_wording import spent_line, stop_line
+from secureagg.cli.protection import protection
+from secureagg.cli.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
 
 __all__ = ["print_summary"]
 
@@ -18,12 +20,15 @@ def print_summary(console: Console, figures: Figures) -> None:
     console.print()
     console.print(Text(headline(figures), style="bold"))
     console.print(_table(figures))
-    if figures.private is not None:
-        console.print(Text(deviation_line(figures)))
+    for line in (deviation_line(figures), spent_line(figures)):
+        if line:
+            console.print(Text(line))
+    if stopped := stop_line(figures):
+        console.print(Text(stopped, style="bold yellow"))
     lost = sum(len(figures_of_round.dropped) for figures_of_round in (figures.private or figures.plain).rounds)
     if lost:
         console.print(Text(f"Contributions lost or refused: {lost}; report and --json say whose and why."))
-    console.print(Text(f"Not protected on this path: {PROTECTION[figures.settings.scheme].exposed[0]}", style="yellow"))
+    console.print(Text(f"Not protected on this path: {protection(figures).exposed[0]}", style="yellow"))
 
 
 def _table(figures: Figures) -> Table:

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secureagg.cli.figures import Figures, TrainingFigures, ratio
-from secureagg.cli.settings import OneShotSettings, Scheme, Settings
+from secureagg.cli.settings import OneShotSettings, Settings
 
 __all__ = [
     "LANE_TITLES",
-    "PROTECTION",
     "STAGE_TITLES",
-    "Protection",
     "Row",
     "as_bytes",
     "as_seconds",
@@ -26,6 +24,7 @@ __all__ = [
 LANE_TITLES = {
     "plain": "in the clear",
     "private": "encrypted",
+    "floating": "float noise",
     "honest": "no attack",
     "unproven": "without proofs",
     "proven": "with proofs",
@@ -38,46 +37,6 @@ STAGE_TITLES = {
     "finish": "open, divide",
     "update": "update model",
     "evaluate": "evaluate",
-}
-
-
-@dataclass(frozen=True)
-class Protection:
-    """What a scheme keeps from whom, and what it does not; the first of `exposed` is the one to know."""
-
-    kept: tuple[str, ...]
-    exposed: tuple[str, ...]
-
-
-PROTECTION = {
-    Scheme.ONE_SHOT: Protection(
-        kept=(
-            "Nobody holds a key that opens one client's update: the aggregator has ciphertexts, and each committee "
-            "member a share of every client's one-time key, of which it gives away the sum alone. This holds while no "
-            "more members collude with the aggregator than the parameters allow for.",
-            "Weights are summed with the values: nobody learns how many examples a client has.",
-            "Every message is signed, and a client that vanishes after its one message still counts.",
-        ),
-        exposed=(
-            "The mean carries no noise: two means whose clients differ by one reveal that one's update.",
-            "Nothing shows that an update or a weight is an honest one.",
-            "The aggregator and the committee see who takes part.",
-            "In this demo every role runs in one process, and the test examples are known to it.",
-        ),
-    ),
-    Scheme.TENSEAL: Protection(
-        kept=(
-            "Whoever adds up the encrypted updates, without the secret key, learns who took part and the shapes of "
-            "the model, but nothing of an update's values.",
-        ),
-        exposed=(
-            "The key holder can open any single update: keep the secret key away from whoever receives them.",
-            "The mean is exact and carries no noise, so it may itself tell something about a client's examples.",
-            "Nothing authenticates a sender, or shows that an update is a sensible one.",
-            "In this demo every role runs in one process, and the test examples are known to it.",
-        ),
-    ),
-    Scheme.PLAIN: Protection(kept=(), exposed=("Every update is open to whoever receives it.",)),
 }
 
 
@@ -98,8 +57,10 @@ def headline(figures: Figures) -> str:
         return f"Trained in the clear to {figures.plain.late_accuracy:.1%} accuracy."
     points = abs(comparison.late_accuracy_points)
     against = "the same as in the clear" if points < 0.05 else f"{points:.1f} points from that in the clear"
+    budget = figures.privacy
+    spent = "" if budget is None else f" at ε = {budget.spent:.3g} for one {budget.unit}"
     return (
-        f"Trained on encrypted updates to {private.late_accuracy:.1%} accuracy, {against}, "
+        f"Trained on encrypted updates to {private.late_accuracy:.1%} accuracy{spent}, {against}, "
         f"for {_times(comparison.ratio_bytes_up)} the upload and {_times(comparison.ratio_seconds_total)} the time."
     )
 
@@ -126,7 +87,7 @@ def deviation_line(figures: Figures) -> str:
 
 def limit_title(figures: Figures) -> str:
     """Return what limits the distance to the plain mean, and the limit."""
-    assert figures.comparison is not None
+    assert figures.comparison is not None and figures.comparison.deviation_limit is not None
     limit, encryption = figures.comparison.deviation_limit, figures.settings.encryption
     if isinstance(encryption, OneShotSettings):
         return f"rounding to {encryption.value_bits} bits allows {limit:.2g}"

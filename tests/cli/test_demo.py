@@ -26,13 +26,14 @@ class TestJson:
         figures = small_run.figures
         assert set(figures) == {
             *("version", "settings", "versions", "model_values", "local_training"),
-            *("holdings", "parameters", "key_bytes", "plain", "private", "comparison"),
+            *("holdings", "parameters", "key_bytes", "plain", "floating", "private", "comparison", "privacy"),
         }
         assert figures["settings"]["encryption"] == {
             "l2_clip": 10.0,
             "value_bits": 16,
             "members": 5,
             "absent_members": 1,
+            "proofs": False,
         }
         assert figures["settings"]["partition"] == "iid"
         assert sum(map(sum, figures["holdings"])) == 455  # four fifths of 569 diagnoses
@@ -177,8 +178,9 @@ class TestResume:
     @pytest.mark.parametrize(
         "content",
         [
-            *("", "[]", "{}", '{"encryption": "", "deviation": {"a": 1}, "clipped": {}}'),
-            '{"encryption": "", "deviation": {}, "clipped": [1]}',
+            *("", "[]", "{}", '{"encryption": "", "deviation": {"a": 1}, "clipped": {}, "spent": {}}'),
+            '{"encryption": "", "deviation": {}, "clipped": [1], "spent": {}}',
+            '{"encryption": "", "deviation": {}, "clipped": {}, "spent": {"1": "much"}}',
         ],
     )
     def test_damaged_deviations_are_refused(

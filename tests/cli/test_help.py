@@ -28,7 +28,8 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     ("command", "shown"),
     [
         ("demo", ["secureagg demo --clients 20", "--partition", "dirichlet:ALPHA", "--resume", "cores"]),
-        ("demo", ["--attack", "wrong-shares", "--malicious", "or 15 with"]),
+        ("demo", ["--attack", "wrong-shares", "--malicious", "15 with an attack"]),
+        ("demo", ["secureagg demo --epsilon 4", "--dp-sgd-epsilon", "one example of a client", "--budget-rounds"]),
         ("verify", ["PATH…", "secureagg verify round-7/ --sid", "compare the session id", "--jobs", "exit code is 5"]),
         ("selfcheck", ["secureagg selfcheck --thorough", "--seed", "nothing is sent", "exit code is 9", "--json"]),
         ("plan", ["secureagg plan --clients 100", "--max-weight", "units", "--json", "With --scheme tenseal"]),

@@ -1,0 +1,96 @@
+"""What is refused of a demo's options before anything is loaded, and what is made of the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from secureagg.cli.occasions import Occasion
+from secureagg.cli.options import refuse_given
+from secureagg.cli.report import missing_for_report
+from secureagg.cli.settings import PartitionChoice, Scheme, Unit
+from secureagg.errors import ParameterError
+
+__all__ = ["given", "occasion_of", "partition_of", "refuse_unattacked", "unit_of", "writable"]
+
+_Value = TypeVar("_Value")
+
+
+def given(value: _Value | None, default: _Value) -> _Value:
+    """Return the value, or the default if there is none."""
+    return default if value is None else value
+
+
+def occasion_of(unit: Unit | None, *, attacked: bool) -> Occasion:
+    """Return what the run is for."""
+    if attacked:
+        return Occasion.ATTACK
+    return {
+        None: Occasion.TRAINING,
+        Unit.CLIENT: Occasion.CLIENT_PRIVACY,
+        Unit.EXAMPLE: Occasion.EXAMPLE_PRIVACY,
+    }[unit]
+
+
+def refuse_unattacked(context: typer.Context, scheme: Scheme, state_dir: Path | None, *, attacked: bool) -> None:
+    """Refuse options that do not go together with an attack, or without one."""
+    if not attacked:
+        refuse_given(context, "malicious", "only an --attack uses it")
+    elif scheme is not Scheme.ONE_SHOT:
+        raise typer.BadParameter(f"it is on --scheme {Scheme.ONE_SHOT}, and this is {scheme}", param_hint="--attack")
+    elif state_dir is not None:
+        raise typer.BadParameter("an attacked run is not saved", param_hint="--state-dir")
+
+
+def unit_of(
+    context: typer.Context, scheme: Scheme, epsilon: float | None, dp_sgd_epsilon: float | None, *, attacked: bool
+) -> Unit | None:
+    """Return whom a budget is about, None without one; refuse options that do not go with that."""
+    if epsilon is None and dp_sgd_epsilon is None:
+        for name in ("delta", "budget_rounds", "ledger"):
+            refuse_given(context, name, "only --epsilon and --dp-sgd-epsilon use it")
+        if attacked:
+            refuse_given(context, "proofs", "an attacked run is one with and one without")
+        return None
+    option = "--dp-sgd-epsilon" if epsilon is None else "--epsilon"
+    if epsilon is not None and dp_sgd_epsilon is not None:
+        raise typer.BadParameter(
+            "it is not combined with --epsilon here: the two are about different units and add noise twice, which on "
+            "data of this size leaves nothing to see. Run one after the other; docs/privacy.md combines them",
+            param_hint="--dp-sgd-epsilon",
+        )
+    if attacked:
+        raise typer.BadParameter(
+            "an attacked run has three trainings and no budget; run one of the two", param_hint=option
+        )
+    if scheme is not Scheme.ONE_SHOT:
+        raise typer.BadParameter(f"it is on --scheme {Scheme.ONE_SHOT}, and this is {scheme}", param_hint=option)
+    return Unit.CLIENT if dp_sgd_epsilon is None else Unit.EXAMPLE
+
+
+def partition_of(text: str) -> PartitionChoice:
+    """Read --partition."""
+    try:
+        return PartitionChoice.parse(text)
+    except ParameterError as error:
+        raise typer.BadParameter(str(error), param_hint="--partition") from error
+
+
+def writable(report: Path, said: Console) -> Path | None:
+    """Return the report's path, known to be writable before an hour of training; None if it cannot be drawn."""
+    missing = missing_for_report()
+    if missing is not None:
+        said.print(Text(f"No report: {missing}"), soft_wrap=True)
+        return None
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{report.parent}: {error.strerror}", param_hint="--report") from error
+    if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
+        raise typer.BadParameter(f"{report} cannot be written", param_hint="--report")
+    return report
