@@ -1,6 +1,6 @@
 """docs/benchmarks.md, made of the committed results: every figure on the page is read from a file that names its run.
 
-python -m benchmarks.page     # writes the page
+python -m benchmarks.page     # writes the page, and from overhead.json the overhead suite's report
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.overhead.page import page, round_seconds
+from benchmarks.report import results
 
 __all__ = ["main"]
 
@@ -21,6 +24,8 @@ Results = dict[str, Any]
 def main() -> None:
     """Write the page."""
     (_ROOT / "docs" / "benchmarks.md").write_text("\n".join(_page()) + "\n", encoding="utf-8")
+    if (measured := results("overhead")) is not None:
+        (_RESULTS / "overhead.html").write_text(page(measured), encoding="utf-8")
 
 
 def _page() -> Iterator[str]:
@@ -34,6 +39,9 @@ def _page() -> Iterator[str]:
         "```console",
         "make bench",
         "```",
+        "",
+        "`make bench-quick` takes two minutes: a few cells of the overhead suite, as ratios to the committed run; it",
+        "fails if a contribution has more bytes than it had.",
     )
     for name, section in _SECTIONS.items():
         path = _RESULTS / f"{name}.json"
@@ -184,6 +192,35 @@ def _plan_audit(r: Results) -> Iterator[str]:
     yield from _verdicts(r)
 
 
+def _overhead(r: Results) -> Iterator[str]:
+    yield from _heading("The overhead of each kind of protection", "overhead", r)
+    yield "[The report](../benchmarks/results/overhead.html) has all cells and stages, and says what each way is."
+    yield "Here 100 clients: a client's time, the server's for a whole round, bytes a client sends for a value, the"
+    yield "server's peak memory, and the error of the mean to the mean's own size, both root mean square. `measured` of"
+    yield "the clients took part; the parameters and the round's time are those of all. Where too few to open the sum"
+    yield "took part, it has neither time nor error."
+    rows = [
+        [
+            row["way"],
+            f"{row['values']:,}",
+            f"{row['contributions']:,}",
+            f"{1e3 * row['client']:.1f}",
+            "" if (whole := round_seconds(row)) is None else f"{whole:.2f}",
+            f"{row['upload_bytes'] / row['values']:.2f}",
+            f"{row['server_peak_bytes'] / 1e6:.0f}",
+            f"{e['rms_error'] / e['rms_mean']:.1e}" if (e := row["errors"]) else "",
+        ]
+        for row in r["figures"].values()
+        if row["clients"] == 100 and "skipped" not in row
+    ]
+    heads = ["way", "values", "measured", "client ms", "server s", "bytes a value", "server MB", "error"]
+    yield from _table(heads, rows)
+    skipped = {key: row["skipped"] for key, row in r["figures"].items() if "skipped" in row}
+    if skipped:
+        yield ""
+        yield from (f"- skipped: {key}: {reason}" for key, reason in skipped.items())
+
+
 def _plain(title: str, name: str) -> Any:
     """Return a section of verdicts alone; the file holds the rest."""
 
@@ -196,6 +233,7 @@ def _plain(title: str, name: str) -> Any:
 
 
 _SECTIONS = {
+    "overhead": _overhead,
     "one_shot": _one_shot,
     "proofs": _proofs,
     "one_shot_scale": _scale,

@@ -9,8 +9,9 @@ import subprocess
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-__all__ = ["provenance", "table", "write", "write_picture"]
+__all__ = ["provenance", "results", "table", "write", "write_page", "write_picture"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
@@ -47,6 +48,17 @@ def write(name: str, figures: dict[str, object]) -> str:
 def write_picture(name: str, draw: Callable[[Path], object]) -> str:
     """Let `draw` write benchmarks/results/<name>.svg, by the same rule."""
     return _kept(f"{name}.svg", draw)
+
+
+def write_page(name: str, page: str) -> str:
+    """Write benchmarks/results/<name>.html, by the same rule."""
+    return _kept(f"{name}.html", lambda path: path.write_text(page, encoding="utf-8"))
+
+
+def results(name: str) -> dict[str, Any] | None:
+    """Return the committed results of a benchmark, or None if there are none yet."""
+    path = _RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _kept(name: str, save: Callable[[Path], object]) -> str:
