@@ -1,4 +1,4 @@
-"""Flower's environment for all tests: no telemetry, no update check, and an identity of the task as a run would have."""
+"""Flower's environment for all tests: no telemetry, no update check, a task's identity as a run would have it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from secureagg.adapters.flower import Committee, Terms
 from tests.adapters import common
 from tests.federation import Update
 
-__all__ = ["Away", "LocalGrid", "context_of", "record_of", "terms_of", "tensors_of", "train_message", "training_app"]
+__all__ = ["Away", "LocalGrid", "context_of", "record_of", "tensors_of", "terms_of", "train_message", "training_app"]
 
 NAMES = ("dense", "scale", "bias")
 
@@ -49,9 +49,7 @@ def tensors_of(record: ArrayRecord) -> Update:
 
 def train_message(node: int, model: Update = common.MODEL, server_round: int = 1, **config: Any) -> Message:
     """Return what FedAvg would send."""
-    content = RecordDict(
-        {"arrays": record_of(model), "config": ConfigRecord({"server-round": server_round} | config)}
-    )
+    content = RecordDict({"arrays": record_of(model), "config": ConfigRecord({"server-round": server_round} | config)})
     return Message(content, dst_node_id=node, message_type="train")
 
 

@@ -1,4 +1,4 @@
-"""Private rounds through unchanged strategies: the same sums as the library, few exchanges, nothing plain on the way."""
+"""Private rounds through unchanged strategies: the sums of the library, few exchanges, nothing plain on the way."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def test_strategies_run_unchanged(tmp_path: Path, strategy_type: type[FedAvg]) -
     """Three whole rounds of `start` give, bit for bit, what the strategy makes of the mean of the quantised updates."""
     strategy, plain = strategy_type(), strategy_type()
     grid = grid_of(tmp_path)
-    result = strategy.start(
-        SecureGrid(grid, strategy, terms_of()), record_of(common.MODEL), num_rounds=3, timeout=0.0
-    )
+    result = strategy.start(SecureGrid(grid, strategy, terms_of()), record_of(common.MODEL), num_rounds=3, timeout=0.0)
     arrays = record_of(common.MODEL)
     for server_round in range(1, 4):
         if strategy_type is FedAdam:
