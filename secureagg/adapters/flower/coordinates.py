@@ -64,7 +64,7 @@ def vector_of(terms: Terms, plan: RoundPlan, update: Tensors, metrics: Mapping[s
     if not terms.metrics:
         return update
     layout = Layout.of(update)
-    factor = clip_factor(layout, layout.join(update), update_clip(plan, len(terms.metrics)))
+    factor = clip_factor(layout.joined, layout.join(update), update_clip(plan, len(terms.metrics)))
     if factor < 1:
         for tensor in update:
             tensor *= factor

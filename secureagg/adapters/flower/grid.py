@@ -11,7 +11,16 @@ from typing import Any
 
 from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.coordinates import Tensors, applied, extended, layout_of, means_in
-from secureagg.adapters.flower.engine import Array, ArrayRecord, Grid, Message, MetricRecord, RecordDict, strategy
+from secureagg.adapters.flower.engine import (
+    Array,
+    ArrayRecord,
+    Error,
+    Grid,
+    Message,
+    MetricRecord,
+    RecordDict,
+    strategy,
+)
 from secureagg.adapters.flower.enrolment import Enrolment
 from secureagg.adapters.flower.round import PrivateRound
 from secureagg.adapters.flower.strategies import require_sum
@@ -188,11 +197,9 @@ class _Model:
         return ArrayRecord({name: Array(tensor) for name, tensor in zip(self.names, tensors, strict=True)})
 
 
-def _refused(
-    messages: Mapping[int, Message], reasons: Mapping[int, str], errors: Mapping[int, Message]
-) -> list[Message]:
-    """Return an error for each message: the node's own where there is one."""
+def _refused(messages: Mapping[int, Message], reasons: Mapping[int, str], errors: Mapping[int, Error]) -> list[Message]:
+    """Return an error for each message, from the node it went to: the node's own where there is one."""
     return [
-        errors[node] if node in errors else envelope.refusal(message, reasons[node])
+        Message(errors[node], reply_to=message) if node in errors else envelope.refusal(message, reasons[node])
         for node, message in messages.items()
     ]

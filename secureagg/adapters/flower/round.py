@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from secureagg.adapters.flower import envelope
-from secureagg.adapters.flower.engine import Grid, Message, RecordDict
+from secureagg.adapters.flower.engine import Error, Grid, Message, RecordDict
 from secureagg.adapters.flower.enrolment import Enrolment
 from secureagg.adapters.flower.exchange import replies
 from secureagg.aggregator import Aggregator, Result
@@ -32,7 +32,8 @@ _log = logging.getLogger("flwr")
 class PrivateRound:
     """A round of one session; client i of the roster is node `nodes[i]`.
 
-    `failures` says by node why it is not in the sum; `errors` holds the replies of nodes that answered with one.
+    `failures` says by node why it is not in the sum; `errors` holds the errors that nodes, or Flower for them,
+    answered with.
     """
 
     grid: Grid
@@ -41,7 +42,7 @@ class PrivateRound:
     nodes: Sequence[int]
     spool: Path | None
     failures: dict[int, str] = field(default_factory=dict)
-    errors: dict[int, Message] = field(default_factory=dict)
+    errors: dict[int, Error] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._aggregator = Aggregator(self.session, spool=self.spool)
@@ -56,7 +57,7 @@ class PrivateRound:
         self.failures |= dict.fromkeys(messages, "no contribution came in time")
         for node, reply in replies(self.grid, list(messages.values()), timeout):
             if reply.has_error():
-                self.errors[node] = reply
+                self.errors[node] = reply.error
                 self.failures[node] = str(reply.error.reason)
                 continue
             try:

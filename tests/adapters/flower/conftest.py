@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
 os.environ.update(QUIET)  # before flwr is imported, which reads them once
+
+HERE = Path(__file__).parent
+sys.path += [str(HERE / "app"), str(HERE.parents[2] / "examples" / "flower")]  # what runs in Flower's runtimes
 
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 

@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
 from secureagg import Layout, Session
 from secureagg.adapters.flower import SecureGrid, secure_mod
+from secureagg.adapters.flower.coordinates import vector_of
 from secureagg.verification import verify_many
 from tests.adapters import common
 from tests.adapters.flower.local import LocalGrid, record_of, tensors_of, terms_of, train_message, training_app
@@ -116,6 +117,18 @@ def test_metrics_beyond_their_bound_are_clamped_and_the_update_keeps_its_clip(tm
     norms = [np.sqrt(sum(np.sum(t.astype(float) ** 2) for t in common.update_of(c))) for c in range(common.CLIENTS)]
     expected = sum(common.update_of(c)[0] * (0.01 / norm) for c, norm in enumerate(norms)) / common.CLIENTS
     assert np.abs(tensors_of(arrays)[0] - expected).max() < 2 * 0.01 / 2**15
+
+
+def test_small_neighbours_are_clipped_together_with_metrics(tmp_path: Path) -> None:
+    """Tensors that `Layout.join` makes one of."""
+    terms = terms_of(metrics={"loss": 4.0}, max_weight=1)
+    model, rng = [np.zeros(3, np.float32), np.zeros(2, np.float32)], np.random.default_rng(0)
+    update = [rng.normal(0, 9, tensor.shape).astype(np.float32) for tensor in model]
+    plan = terms.plan(Layout.of(model), 2)
+    *clipped, metrics = vector_of(terms, plan, [tensor.copy() for tensor in update], {"loss": -1.0})
+    factor = common.L2_CLIP / np.sqrt(sum(float((t.astype(float) ** 2).sum()) for t in update))
+    assert all(np.allclose(found, tensor * factor) for found, tensor in zip(clipped, update, strict=True))
+    assert metrics == pytest.approx([-common.L2_CLIP / 8 / 4])
 
 
 def test_weight_is_one_when_every_client_counts_alike(tmp_path: Path) -> None:
