@@ -24,7 +24,7 @@ CLIENTS, VALUES = 10, 10**6
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".venv-flower" / "bin" / "python"
 THEIRS, WITHOUT_PROOFS = "SecAgg+", ("16 bits", "22 bits")
-EXCHANGES = {"SecAgg+": 3, "16 bits": 1, "22 bits": 1, "16 bits, proofs": 2}  # beyond the one of plain training
+EXCHANGES = {"SecAgg+": 3, "16 bits": 1, "22 bits": 1, "14 bits, proofs": 2}  # beyond the one of plain training
 
 Figures = dict[str, float]
 
