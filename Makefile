@@ -72,7 +72,7 @@ types: $(VENV)/.with-dev  ## mypy --strict on both packages
 layers: $(VENV)/.with-dev  ## import-linter: imports go down only
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
+bench: $(VENV)/.with-dev .venv-flower/.with-engine  ## every benchmark; results are written from a clean tree only
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.page
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("ckks_reference", "one_shot", "one_shot_scale", "proofs", "noise", "dpsgd", "private_mean")
+BENCHMARKS = (
+    "ckks_reference",
+    "one_shot",
+    "one_shot_scale",
+    "proofs",
+    "noise",
+    "dpsgd",
+    "private_mean",
+    "flower_secaggplus",
+)
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Every code block of README and docs runs here, block after block in one namespace per document.
 
 Python blocks are executed. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
-target must exist, an extra named to pip must be one of ours, and a module of ours runs. Documents about an engine run
-among its adapter's tests, in its environment.
+target must exist, an extra named to pip must be one of ours, what `flwr run` is given an app, and a module of ours
+runs. Documents about an engine run among its adapter's tests, in its environment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-OF_ENGINES = {"nvflare": ("migrate-nvflare.md",)}
+OF_ENGINES = {"flower": ("flower.md", "migrate-flower.md"), "nvflare": ("migrate-nvflare.md",)}
 HERE = [path for path in DOCUMENTS if path.name not in chain.from_iterable(OF_ENGINES.values())]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -40,6 +40,8 @@ def run_console(example: Example) -> None:
             assert all(extra in EXTRAS for named in extras for extra in named.split(",")), line
         elif command[:2] == ["python", "-m"]:
             subprocess.run([sys.executable, *command[1:]], cwd=example.namespace["directory"], check=True)
+        elif command[:2] == ["flwr", "run"]:
+            assert (ROOT / command[2] / "pyproject.toml").exists(), line
         elif command[0] == "secureagg":
             subprocess.run(
                 [sys.executable, "-m", "secureagg", *command[1:]],
