@@ -11,8 +11,7 @@ Context: only a file that can be made once makes a second answer impossible.
 | `secureagg-directory` | where journal and claims go, by default `$FLWR_HOME/secureagg` or `~/.flwr/secureagg` |
 
 `secureagg-roster` may stand in the run config instead, for simulations. Run config comes with the run, so from whoever
-starts it: there it protects no more than trust on first use does. Identity and directory are the owner's alone: with
-another journal a member would answer twice.
+starts it: there it protects no more than trust on first use does. Identity and directory are the owner's alone.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ class Node:
         return Identity(seed)
 
     def member(self) -> CommitteeMember:
-        """Return this node as a committee member, with the journal of its identity."""
+        """Return this node as a committee member, with a journal of this run: what one run gives up is not another's."""
         identity = self.identity()
-        return CommitteeMember(identity, journal=self._directory(identity) / "journal")
+        return CommitteeMember(identity, journal=self._directory(identity) / f"journal-{self._context.run_id}")
 
     def trust(self, roster: Roster) -> None:
         """Return None if this node takes part in rounds of this roster.

@@ -14,13 +14,24 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from secureagg.adapters.flower import Committee, Terms
+from secureagg.adapters.flower import Committee, SecureGrid, Terms
 from tests.adapters import common
 from tests.federation import Update
 
-__all__ = ["Away", "LocalGrid", "context_of", "record_of", "tensors_of", "terms_of", "train_message", "training_app"]
+__all__ = [
+    "Away",
+    "LocalGrid",
+    "context_of",
+    "record_of",
+    "secured",
+    "tensors_of",
+    "terms_of",
+    "train_message",
+    "training_app",
+]
 
 NAMES = ("dense", "scale", "bias")
 
@@ -35,6 +46,11 @@ def terms_of(**changes: Any) -> Terms:
         "value_bits": common.VALUE_BITS,
     }
     return Terms(**(fields | changes))
+
+
+def secured(grid: Grid, strategy: Strategy, terms: Terms, **settings: Any) -> SecureGrid:
+    """Return the grid under test, with few prekeys: members sync a file for each."""
+    return SecureGrid(grid, strategy, terms, **({"prekey_rounds": 4} | settings))
 
 
 def record_of(tensors: Update) -> ArrayRecord:

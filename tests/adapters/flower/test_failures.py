@@ -11,9 +11,18 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
-from secureagg.adapters.flower import Committee, SecureGrid, exchange, secure_mod
+from secureagg.adapters.flower import Committee, exchange, secure_mod
 from tests.adapters import common
-from tests.adapters.flower.local import Away, LocalGrid, record_of, tensors_of, terms_of, train_message, training_app
+from tests.adapters.flower.local import (
+    Away,
+    LocalGrid,
+    record_of,
+    secured,
+    tensors_of,
+    terms_of,
+    train_message,
+    training_app,
+)
 from tests.adapters.flower.test_rounds import rounding
 from tests.federation import same
 
@@ -33,7 +42,7 @@ class World:
         app = training_app([secure_mod(self.terms, rounding=rounding)])
         self.grid = LocalGrid([app] * common.CLIENTS, directory)
         self.strategy = FedAvg()
-        self.secure = SecureGrid(self.grid, self.strategy, self.terms)
+        self.secure = secured(self.grid, self.strategy, self.terms)
 
     def between(self, phase: str, nodes: set[int], act: Callable[[Message], Message]) -> None:
         """Let `act` change messages of this phase from (or, as "to …", to) these nodes."""

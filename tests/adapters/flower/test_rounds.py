@@ -16,7 +16,7 @@ from secureagg.adapters.flower import SecureGrid, secure_mod
 from secureagg.adapters.flower.coordinates import vector_of
 from secureagg.verification import verify_many
 from tests.adapters import common
-from tests.adapters.flower.local import LocalGrid, record_of, tensors_of, terms_of, train_message, training_app
+from tests.adapters.flower.local import LocalGrid, record_of, secured, tensors_of, terms_of, train_message, training_app
 from tests.federation import Update, mean_of, quantised, same
 
 
@@ -50,7 +50,7 @@ def expected_model(model: Update, server_round: int) -> Update:
 @pytest.mark.parametrize("proofs", [False, True])
 def test_the_sum_is_the_expected_one(tmp_path: Path, proofs: bool) -> None:
     grid, strategy = grid_of(tmp_path, proofs=proofs), FedAvg()
-    arrays, metrics = train(SecureGrid(grid, strategy, terms_of(proofs=proofs)), strategy)
+    arrays, metrics = train(secured(grid, strategy, terms_of(proofs=proofs)), strategy)
     mean = tensors_of(arrays)
     assert same(mean, common.expected_mean())
     assert common.digest_of(common.sums_in(mean, sum(common.WEIGHTS)), sum(common.WEIGHTS)) == common.EXPECTED
@@ -60,7 +60,7 @@ def test_the_sum_is_the_expected_one(tmp_path: Path, proofs: bool) -> None:
 @pytest.mark.parametrize(("proofs", "phases"), [(False, ["reveal"]), (True, ["check", "reveal"])])
 def test_a_round_is_so_many_exchanges(tmp_path: Path, proofs: bool, phases: list[str]) -> None:
     grid, strategy = grid_of(tmp_path, proofs=proofs), FedAvg()
-    secure = SecureGrid(grid, strategy, terms_of(proofs=proofs), prekey_rounds=2)
+    secure = secured(grid, strategy, terms_of(proofs=proofs), prekey_rounds=2)
     for server_round in range(1, 6):  # more than two batches of prekeys
         assert train(secure, strategy, server_round)[0] is not None
     assert grid.exchanges == [["setup"], *[["contribute"], *([phase] for phase in phases)] * 5]
@@ -71,7 +71,7 @@ def test_strategies_run_unchanged(tmp_path: Path, strategy_type: type[FedAvg]) -
     """Three whole rounds of `start` give, bit for bit, what the strategy makes of the mean of the quantised updates."""
     strategy, plain = strategy_type(), strategy_type()
     grid = grid_of(tmp_path)
-    result = strategy.start(SecureGrid(grid, strategy, terms_of()), record_of(common.MODEL), num_rounds=3, timeout=0.0)
+    result = strategy.start(secured(grid, strategy, terms_of()), record_of(common.MODEL), num_rounds=3, timeout=0.0)
     arrays = record_of(common.MODEL)
     for server_round in range(1, 4):
         if strategy_type is FedAdam:
@@ -87,7 +87,7 @@ def test_strategies_run_unchanged(tmp_path: Path, strategy_type: type[FedAvg]) -
 def test_nothing_plain_travels(tmp_path: Path) -> None:
     """Not the weights, the update, the number of examples nor the loss: as text, float or integer."""
     grid, strategy = grid_of(tmp_path), FedAvg()
-    train(SecureGrid(grid, strategy, terms_of()), strategy)
+    train(secured(grid, strategy, terms_of()), strategy)
     sent = b"".join(grid.travelled)
     assert record_of(common.MODEL)["bias"].data in sent, "what does travel is found"
     for client in range(common.CLIENTS):
@@ -101,7 +101,7 @@ def test_nothing_plain_travels(tmp_path: Path) -> None:
 def test_metrics_ride_in_the_sum(tmp_path: Path) -> None:
     terms = terms_of(metrics={"loss": 4.0})
     grid, strategy = grid_of(tmp_path, metrics={"loss": 4.0}), FedAvg()
-    arrays, metrics = train(SecureGrid(grid, strategy, terms), strategy)
+    arrays, metrics = train(secured(grid, strategy, terms), strategy)
     expected = sum(w * (0.5 + client) for client, w in enumerate(common.WEIGHTS)) / sum(common.WEIGHTS)
     step = 8 * 4.0 / 2**15 * common.MAX_WEIGHT * common.CLIENTS / sum(common.WEIGHTS)
     assert metrics["loss"] == pytest.approx(expected, abs=step)
@@ -112,7 +112,7 @@ def test_metrics_ride_in_the_sum(tmp_path: Path) -> None:
 def test_metrics_beyond_their_bound_are_clamped_and_the_update_keeps_its_clip(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"metrics": {"loss": 0.25}, "l2_clip": 0.01, "max_weight": 1}
     grid, strategy = grid_of(tmp_path, **changes), FedAvg()
-    arrays, metrics = train(SecureGrid(grid, strategy, terms_of(**changes)), strategy)
+    arrays, metrics = train(secured(grid, strategy, terms_of(**changes)), strategy)
     assert metrics["loss"] == pytest.approx(0.25, rel=1e-3)
     norms = [np.sqrt(sum(np.sum(t.astype(float) ** 2) for t in common.update_of(c))) for c in range(common.CLIENTS)]
     expected = sum(common.update_of(c)[0] * (0.01 / norm) for c, norm in enumerate(norms)) / common.CLIENTS
@@ -133,14 +133,14 @@ def test_small_neighbours_are_clipped_together_with_metrics(tmp_path: Path) -> N
 
 def test_weight_is_one_when_every_client_counts_alike(tmp_path: Path) -> None:
     grid, strategy = grid_of(tmp_path, max_weight=1), FedAvg()
-    arrays, _ = train(SecureGrid(grid, strategy, terms_of(max_weight=1)), strategy)
+    arrays, _ = train(secured(grid, strategy, terms_of(max_weight=1)), strategy)
     mean = sum(common.update_of(client)[0] for client in range(common.CLIENTS)) / common.CLIENTS
     assert np.abs(tensors_of(arrays)[0] - mean).max() < 2 * common.L2_CLIP / 2**15
 
 
 def test_what_is_no_training_passes(tmp_path: Path) -> None:
     grid, strategy = grid_of(tmp_path), FedAvg()
-    secure = SecureGrid(grid, strategy, terms_of())
+    secure = secured(grid, strategy, terms_of())
     message = train_message(101)
     message.metadata.message_type = "evaluate"
     (reply,) = secure.send_and_receive([message])
@@ -151,16 +151,16 @@ def test_what_is_no_training_passes(tmp_path: Path) -> None:
 def test_committee_of_dedicated_nodes(tmp_path: Path) -> None:
     grid, strategy = grid_of(tmp_path, clients=common.CLIENTS + 3), FedAvg()
     dedicated = [105, 106, 107]
-    secure = SecureGrid(grid, strategy, terms_of(), committee_nodes=dedicated)
+    secure = secured(grid, strategy, terms_of(), committee_nodes=dedicated)
     replies = secure.send_and_receive([train_message(node) for node in range(101, 105)], timeout=0)
     assert same(tensors_of(strategy.aggregate_train(1, replies)[0]), common.expected_mean())
-    answered = {node for node, context in grid.contexts.items() if list(tmp_path.glob(f"{node - 101}/*/journal"))}
+    answered = {node for node, context in grid.contexts.items() if list(tmp_path.glob(f"{node - 101}/*/journal-*"))}
     assert answered == set(dedicated)
 
 
 def test_the_spool_can_be_verified(tmp_path: Path) -> None:
     grid, strategy = grid_of(tmp_path), FedAvg()
-    train(SecureGrid(grid, strategy, terms_of(), spool=tmp_path / "spool"), strategy)
+    train(secured(grid, strategy, terms_of(), spool=tmp_path / "spool"), strategy)
     (directory,) = (tmp_path / "spool").iterdir()
     session = Session.from_bytes((directory / "session").read_bytes())
     verdicts = verify_many(session, sorted(directory.glob("*.contribution")))

@@ -17,13 +17,13 @@ from secureagg import Identity, ParameterError, Roster, Session
 from secureagg.adapters.flower import Committee, SecureGrid, secure_mod
 from secureagg.adapters.flower.node import Node
 from tests.adapters import common
-from tests.adapters.flower.local import LocalGrid, context_of, terms_of, train_message, training_app
+from tests.adapters.flower.local import LocalGrid, context_of, secured, terms_of, train_message, training_app
 from tests.federation import seeded
 
 
 def world(directory: Path, offered: Any, asked: Any) -> tuple[LocalGrid, SecureGrid]:
     grid = LocalGrid([training_app([secure_mod(asked)])] * common.CLIENTS, directory)
-    return grid, SecureGrid(grid, FedAvg(), offered)
+    return grid, secured(grid, FedAvg(), offered)
 
 
 def errors_of(grid: LocalGrid, secure: SecureGrid, server_round: int = 1) -> set[str]:
@@ -122,7 +122,7 @@ def test_a_session_over_another_model_is_refused(tmp_path: Path) -> None:
 def test_another_committee_later_in_the_run_is_refused(tmp_path: Path) -> None:
     grid, secure = world(tmp_path, terms_of(), terms_of())
     assert not errors_of(grid, secure)
-    usurper = SecureGrid(grid, FedAvg(), terms_of(), committee_nodes=[104, 103, 102])
+    usurper = secured(grid, FedAvg(), terms_of(), committee_nodes=[104, 103, 102])
     assert errors_of(grid, usurper) == {"secureagg: the server names another committee than earlier in this run"}
 
 
@@ -208,7 +208,7 @@ def test_members_answer_only_plans_as_good_as_their_terms(tmp_path: Path) -> Non
     grid, _ = world(tmp_path, terms_of(), terms_of())
     grid.apps[103] = training_app([secure_mod(terms_of(quorum=3))])
     grid.apps[104] = training_app([secure_mod(terms_of())])
-    dedicated = SecureGrid(grid, FedAvg(), terms_of(), committee_nodes=[103, 102, 101])
+    dedicated = secured(grid, FedAvg(), terms_of(), committee_nodes=[103, 102, 101])
     replies = dedicated.send_and_receive([train_message(node) for node in (101, 102, 104)], timeout=0)
     assert all(reply.has_error() for reply in replies)
     assert "2 committee members answered, 3 are needed" in replies[0].error.reason
