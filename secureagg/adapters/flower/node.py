@@ -55,7 +55,7 @@ class Node:
         return Identity(seed)
 
     def member(self) -> CommitteeMember:
-        """Return this node as a committee member, with a journal of this run: what one run gives up is not another's."""
+        """Return this node as a committee member, with this run's journal: what a run gives up is not another's."""
         identity = self.identity()
         return CommitteeMember(identity, journal=self._directory(identity) / f"journal-{self._context.run_id}")
 

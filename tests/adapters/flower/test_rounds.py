@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, Message
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
+from flwr.clientapp.mod import fixedclipping_mod
+from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, FedAdam, FedAvg, FedProx
+from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from secureagg import Layout, Session
 from secureagg.adapters.flower import SecureGrid, secure_mod
@@ -136,6 +138,21 @@ def test_weight_is_one_when_every_client_counts_alike(tmp_path: Path) -> None:
     arrays, _ = train(secured(grid, strategy, terms_of(max_weight=1)), strategy)
     mean = sum(common.update_of(client)[0] for client in range(common.CLIENTS)) / common.CLIENTS
     assert np.abs(tensors_of(arrays)[0] - mean).max() < 2 * common.L2_CLIP / 2**15
+
+
+def test_clipping_on_the_clients_as_flower_does_it(tmp_path: Path) -> None:
+    """`fixedclipping_mod` behind ours, and the strategy wrapper that it belongs to, here without noise."""
+    norm = 0.5
+    strategy = DifferentialPrivacyClientSideFixedClipping(FedAvg(), 0.0, norm, common.CLIENTS)
+    terms = terms_of(max_weight=1)
+    grid = LocalGrid([training_app([secure_mod(terms), fixedclipping_mod])] * common.CLIENTS, tmp_path)
+    messages = [train_message(node, **{KEY_CLIPPING_NORM: norm}) for node in grid.apps]
+    arrays, _ = strategy.aggregate_train(1, secured(grid, strategy, terms).send_and_receive(messages, timeout=0))
+    updates = [common.update_of(client) for client in range(common.CLIENTS)]
+    factors = [norm / np.sqrt(sum(float((t.astype(float) ** 2).sum()) for t in update)) for update in updates]
+    expected = sum(factor * update[0] for factor, update in zip(factors, updates, strict=True)) / common.CLIENTS
+    assert max(factors) < 1
+    assert np.abs(tensors_of(arrays)[0] - expected).max() < 2 * common.L2_CLIP / 2**15
 
 
 def test_what_is_no_training_passes(tmp_path: Path) -> None:
