@@ -14,6 +14,7 @@ __all__ = [
     "CHECK",
     "CONTRIBUTE",
     "MARKER",
+    "MAX_PREKEYS",
     "REVEAL",
     "SETUP",
     "attached",
@@ -31,6 +32,7 @@ __all__ = [
 MARKER = "secureagg"
 _BYTES = "secureagg-bytes"
 _STYPE = "secureagg"
+MAX_PREKEYS = 4096  # in one message: a server can make a member write so many small files
 SETUP, CONTRIBUTE, CHECK, REVEAL = "setup", "contribute", "check", "reveal"
 
 

@@ -26,6 +26,7 @@ from secureagg.adapters.flower.round import PrivateRound
 from secureagg.adapters.flower.strategies import require_sum
 from secureagg.adapters.flower.terms import Terms
 from secureagg.aggregator import Result
+from secureagg.checks import require_whole
 from secureagg.errors import FaultyMemberError, ParameterError, QuorumError, UnattributedFault
 from secureagg.roster import Roster
 from secureagg.session import Session
@@ -63,6 +64,7 @@ class SecureGrid(Grid):  # type: ignore[misc]
         spool: str | os.PathLike[str] | None = None,
     ) -> None:
         require_sum(strategy)
+        require_whole("prekey_rounds", prekey_rounds, 1, envelope.MAX_PREKEYS)
         if committee_nodes is not None and len(set(committee_nodes)) != terms.committee.size:
             raise ParameterError(
                 f"committee_nodes has {len(set(committee_nodes))} nodes, the terms' committee {terms.committee.size}"

@@ -29,8 +29,6 @@ Mod = Callable[[Message, Context, App], Message]
 Rounding = Callable[[Message, Context], np.random.Generator]
 """What seeds the stochastic rounding of a node's update, given the server's message; for runs that must repeat."""
 
-MAX_PREKEYS = 4096  # a server can make a member write so many small files a message
-
 _log = logging.getLogger("flwr")
 
 
@@ -78,7 +76,7 @@ def _setup(node: Node, message: Message) -> Message:
 
 def _prekeys(node: Node, message: Message) -> list[bytes]:
     first, count = envelope.number_in(message, "first"), envelope.number_in(message, "count")
-    as_whole("the number of prekeys asked for", count, 0, MAX_PREKEYS)
+    as_whole("the number of prekeys asked for", count, 0, envelope.MAX_PREKEYS)
     if not count:
         return []
     member = node.member()

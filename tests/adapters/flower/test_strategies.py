@@ -78,6 +78,12 @@ def test_a_committee_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
         secure(flower.FedAvg(), tmp_path, committee_nodes=[101, 102, 102])
 
 
+@pytest.mark.parametrize("rounds", [0, 4097])
+def test_prekeys_are_asked_for_in_batches_that_members_publish(tmp_path: Path, rounds: int) -> None:
+    with pytest.raises(ParameterError, match="prekey_rounds"):
+        secure(flower.FedAvg(), tmp_path, prekey_rounds=rounds)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
