@@ -10,6 +10,7 @@ from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.engine import Grid, Message
 from secureagg.adapters.flower.exchange import replies
 from secureagg.errors import EncodingError, ParameterError, QuorumError
+from secureagg.roster import PublicIdentity
 from secureagg.session import Prekey
 
 __all__ = ["Enrolment"]
@@ -115,9 +116,10 @@ class Enrolment:
 
     def _take(self, node: int, reply: Message) -> None:
         (identity,) = envelope.parts_in(reply, "identity")
-        if self.identities.setdefault(node, identity) != identity:
-            raise ParameterError("it published another identity than before")
-        if node in self.identities and identity in [i for n, i in self.identities.items() if n != node]:
-            del self.identities[node]
+        known = self.identities.get(node)
+        if known is None and identity in self.identities.values():
             raise ParameterError("it published another node's identity")
+        if known is not None and known != identity:
+            raise ParameterError("it published another identity than before")
+        self.identities[node] = PublicIdentity(identity).encoded
         self.keep(node, envelope.parts_in(reply, "prekeys"))

@@ -123,6 +123,60 @@ def test_a_committee_that_fails_costs_the_round_and_no_more(tmp_path: Path) -> N
     assert same(tensors_of(arrays), common.expected_mean(round_number=2)) and not errors
 
 
+def published(world: World, **fields: Any) -> Callable[[Message], Message]:
+    """Return what has a node publish something else."""
+
+    def act(message: Message) -> Message:
+        message.content["secureagg"].update(fields)
+        return message
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"identity": bytes(63)}, "64 bytes"),
+        ({"identity": 64}, "has no identity"),
+        ({"prekeys": [b"", b""]}, "prekey"),
+    ],
+)
+def test_a_node_that_publishes_what_cannot_be_is_left_out(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+    world = World(tmp_path, committee=Committee(3))
+    world.between("setup", {102}, published(world, **fields))
+    arrays, errors = world.round()
+    assert list(errors) == [102] and reason in errors[102]
+    assert same(tensors_of(arrays), common.expected_mean([0, 2, 3]))
+
+
+def test_a_node_cannot_publish_anothers_identity_or_prekeys(tmp_path: Path) -> None:
+    world = World(tmp_path, committee=Committee(3))
+    first: list[Message] = []
+
+    def act(message: Message) -> Message:
+        first.append(message)
+        message.content["secureagg"] = first[0].content["secureagg"]
+        return message
+
+    world.between("setup", {101, 102}, act)
+    _, errors = world.round()
+    assert list(errors) == [102] and "another node's identity" in errors[102]
+
+    other = World(tmp_path / "other", committee=Committee(3))
+    other.between("setup", {102}, published(other, prekeys=first[0].content["secureagg"]["prekeys"]))
+    _, errors = other.round()
+    assert list(errors) == [102] and "another member's prekey" in errors[102]
+
+
+def test_a_node_cannot_change_its_identity(tmp_path: Path) -> None:
+    world = World(tmp_path, committee=Committee(3))
+    assert not world.round()[1]
+    world.secure._enrolment._prekeys[101].clear()  # so that it is asked again
+    world.grid.contexts[101].state.clear()  # as if another node had taken its place
+    arrays, errors = world.round(2)
+    assert arrays is None and "another identity than before" in errors[102]
+
+
 def test_too_few_contributions_are_not_opened(tmp_path: Path) -> None:
     world = World(tmp_path, quorum=3)
     world.between("contribute", {101, 102}, away)

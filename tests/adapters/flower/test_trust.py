@@ -214,6 +214,19 @@ def test_members_answer_only_plans_as_good_as_their_terms(tmp_path: Path) -> Non
     assert "2 committee members answered, 3 are needed" in replies[0].error.reason
 
 
+def test_members_answer_only_for_rosters_they_trust(tmp_path: Path, identities: list[Identity]) -> None:
+    """Also a node that does not train in the round: node 104 is not on the roster that 103 has pinned."""
+    grid, _ = world(tmp_path, terms_of(), terms_of())
+    everyone = publics(identities)
+    committee = [everyone[2], everyone[1], everyone[0]]
+    pinned(grid, tmp_path, Roster(everyone[:3], committee), identities)
+    for node in (101, 102, 104):
+        del grid.contexts[node].node_config["secureagg-roster"]
+    dedicated = secured(grid, FedAvg(), terms_of(), committee_nodes=[103, 102, 101])
+    replies = dedicated.send_and_receive([train_message(node) for node in (101, 102, 104)], timeout=0)
+    assert all("2 committee members answered, 3 are needed" in reply.error.reason for reply in replies)
+
+
 @pytest.mark.parametrize("phase", ["reveal", "check", "contribute", "setup", "unheard-of"])
 def test_marked_messages_without_their_fields_are_refused(tmp_path: Path, phase: str) -> None:
     message = train_message(101)
