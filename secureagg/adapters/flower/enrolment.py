@@ -76,12 +76,13 @@ class Enrolment:
         return last + 1, self._prekey_rounds
 
     def keep(self, node: int, prekeys: Iterable[bytes]) -> None:
-        """Keep prekeys that a member published. Raises: EncodingError if they are not its own."""
+        """Keep a member's prekeys for rounds soon to come. Raises: EncodingError if they are not its own."""
         for encoded in prekeys:
             prekey = Prekey.from_bytes(encoded)
             if prekey.member.encoded != self.identities[node]:
                 raise EncodingError(f"node {node} published another member's prekey")
-            self._prekeys.setdefault(node, {})[prekey.round_number] = encoded
+            if 0 <= prekey.round_number - self.round_number <= 2 * self._prekey_rounds:  # no more than was asked for
+                self._prekeys.setdefault(node, {})[prekey.round_number] = encoded
 
     def _candidates(self, nodes: Sequence[int]) -> list[int]:
         """Return nodes that may be members, those of the cohort first, others that are connected after them."""
@@ -116,10 +117,13 @@ class Enrolment:
 
     def _take(self, node: int, reply: Message) -> None:
         (identity,) = envelope.parts_in(reply, "identity")
-        known = self.identities.get(node)
-        if known is None and identity in self.identities.values():
-            raise ParameterError("it published another node's identity")
-        if known is not None and known != identity:
+        halves = {half for other, each in self.identities.items() if other != node for half in _halves(each)}
+        if not halves.isdisjoint(_halves(PublicIdentity(identity).encoded)):
+            raise ParameterError("it published another node's key; a roster with both would be refused")
+        if self.identities.setdefault(node, identity) != identity:
             raise ParameterError("it published another identity than before")
-        self.identities[node] = PublicIdentity(identity).encoded
         self.keep(node, envelope.parts_in(reply, "prekeys"))
+
+
+def _halves(identity: bytes) -> tuple[bytes, bytes]:
+    return identity[:32], identity[32:]

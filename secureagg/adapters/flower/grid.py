@@ -102,7 +102,10 @@ class SecureGrid(Grid):  # type: ignore[misc]
         if len(cohort) < self._terms.quorum:
             reason = f"no round: {len(cohort)} nodes are enrolled, the quorum is {self._terms.quorum}"
             return _refused(messages, dict.fromkeys(messages, reason) | failures, {})
-        current = self._round(model, list(cohort))
+        try:
+            current = self._round(model, list(cohort))
+        except FaultyMemberError as error:
+            return _refused(messages, dict.fromkeys(messages, f"no round: {error}") | failures, {})
         current.collect(cohort, timeout)
         current.failures |= failures
         try:

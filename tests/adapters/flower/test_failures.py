@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
+from secureagg import Identity
 from secureagg.adapters.flower import Committee, exchange, secure_mod
+from secureagg.adapters.flower.enrolment import Enrolment
+from secureagg.roster import Label, PublicIdentity
+from secureagg.session import Prekey
 from tests.adapters import common
 from tests.adapters.flower.local import (
     Away,
@@ -24,7 +29,7 @@ from tests.adapters.flower.local import (
     training_app,
 )
 from tests.adapters.flower.test_rounds import rounding
-from tests.federation import same
+from tests.federation import same, seeded
 
 FOUR = {"committee": Committee(4)}  # any three of four open the sum
 
@@ -160,12 +165,57 @@ def test_a_node_cannot_publish_anothers_identity_or_prekeys(tmp_path: Path) -> N
 
     world.between("setup", {101, 102}, act)
     _, errors = world.round()
-    assert list(errors) == [102] and "another node's identity" in errors[102]
+    assert list(errors) == [102] and "another node's key" in errors[102]
 
     other = World(tmp_path / "other", committee=Committee(3))
     other.between("setup", {102}, published(other, prekeys=first[0].content["secureagg"]["prekeys"]))
     _, errors = other.round()
     assert list(errors) == [102] and "another member's prekey" in errors[102]
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_node_cannot_publish_half_of_anothers_identity(tmp_path: Path, half: int) -> None:
+    """A roster takes no key twice: one node must not be able to stop everybody's round."""
+    world = World(tmp_path, committee=Committee(2))
+    first: list[bytes] = []
+
+    def act(message: Message) -> Message:
+        own = message.content["secureagg"]["identity"]
+        first.append(own)
+        halves = [own[:32], own[32:]]
+        halves[half] = first[0][32 * half : 32 * half + 32]
+        message.content["secureagg"]["identity"] = b"".join(halves)
+        return message
+
+    world.between("setup", {101, 104}, act)
+    arrays, errors = world.round()
+    assert len(errors) == 1 and "another node's key" in next(iter(errors.values())) and arrays is not None
+
+
+def test_a_member_with_a_key_that_nobody_can_use_costs_rounds_but_no_run(tmp_path: Path) -> None:
+    world = World(tmp_path, committee=Committee(2))
+    identity = seeded("low")
+    identity.public = identity.public[:32] + bytes(32)  # a low-order point
+    prekeys = [member_prekey(identity, world.secure._enrolment.round_number + 1 + i) for i in range(4)]
+    world.between("setup", {102}, published(world, identity=identity.public, prekeys=prekeys))
+    arrays, errors = world.round()
+    assert arrays is None and set(errors) == {101, 102, 103, 104}
+    assert "one of its X25519 keys is a low-order point" in errors[101]
+
+
+def member_prekey(identity: Identity, number: int) -> bytes:
+    key = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    signature = identity.sign(Label.PREKEY, Prekey.message(number, key))
+    return Prekey(number, PublicIdentity(identity.public), key, signature).to_bytes()
+
+
+def test_prekeys_for_rounds_far_ahead_are_not_kept(tmp_path: Path) -> None:
+    enrolment = Enrolment(LocalGrid([], tmp_path), 3, None, 4)
+    identity = seeded("eager")
+    enrolment.identities[101] = identity.public
+    now = enrolment.round_number
+    enrolment.keep(101, [member_prekey(identity, number) for number in (now - 1, now, now + 8, now + 9, 2**62)])
+    assert set(enrolment._prekeys[101]) == {now, now + 8}
 
 
 def test_a_node_cannot_change_its_identity(tmp_path: Path) -> None:
