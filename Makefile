@@ -13,8 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-ray bench-nvflare docs site constraints \
-  clean
+.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-flower bench-ray bench-nvflare \
+  docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,9 +72,12 @@ types: $(VENV)/.with-dev  ## mypy --strict on both packages
 layers: $(VENV)/.with-dev  ## import-linter: imports go down only
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.with-dev .venv-flower/.with-engine  ## every benchmark; results are written from a clean tree only
+bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean tree only
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.page
+
+bench-flower: .venv-flower/.with-engine  ## a private round in Flower beside Flower's own SecAgg+
+	@.venv-flower/bin/python -m benchmarks.flower_secaggplus
 
 bench-ray: .venv-ray/.with-engine  ## admission over a local Ray cluster beside admission in one process
 	@.venv-ray/bin/python -m benchmarks.ray_admission

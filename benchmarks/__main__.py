@@ -5,16 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = (
-    "ckks_reference",
-    "one_shot",
-    "one_shot_scale",
-    "proofs",
-    "noise",
-    "dpsgd",
-    "private_mean",
-    "flower_secaggplus",
-)
+BENCHMARKS = ("ckks_reference", "one_shot", "one_shot_scale", "proofs", "noise", "dpsgd", "private_mean")
 
 
 def main() -> None:

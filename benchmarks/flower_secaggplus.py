@@ -6,8 +6,7 @@ says what is timed. It runs in Flower's own environment, `.venv-flower`, since F
 repetition is a process of its own with all ways in it, and of the repetitions the fastest counts, figure by figure, as
 other load only ever adds.
 
-    make .venv-flower/.with-engine
-    python -m benchmarks.flower_secaggplus  # from a clean tree also writes benchmarks/results/flower_secaggplus.json
+    make bench-flower     # from a clean tree it also writes benchmarks/results/flower_secaggplus.json
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--values", type=int, default=VALUES)
     arguments = parser.parse_args()
     if not PEER.exists():
-        raise SystemExit("Flower has an environment of its own; run: make .venv-flower/.with-engine")
+        raise SystemExit("Flower has an environment of its own; run: make bench-flower")
     runs: dict[str, list[Figures]] = {}
     peer: dict[str, str] = {}
     for repeat in range(arguments.repeats):
