@@ -13,8 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL := 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-quick bench-ray bench-nvflare \
-  docs site constraints clean
+.PHONY: help demo selfcheck test test-mnist test-adapters lint types layers bench bench-quick bench-flower bench-ray \
+  bench-nvflare docs site constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ bench: $(VENV)/.with-dev  ## every benchmark; results are written from a clean t
 
 bench-quick: $(VENV)/.with-dev  ## two minutes of the overhead suite, as ratios to the committed run
 	@$(BIN)/python -m benchmarks --quick
+
+bench-flower: .venv-flower/.with-engine  ## a private round in Flower beside Flower's own SecAgg+
+	@.venv-flower/bin/python -m benchmarks.flower_secaggplus
 
 bench-ray: .venv-ray/.with-engine  ## admission over a local Ray cluster beside admission in one process
 	@.venv-ray/bin/python -m benchmarks.ray_admission

@@ -232,6 +232,25 @@ def _plain(title: str, name: str) -> Any:
     return section
 
 
+def _flower(r: Results) -> Iterator[str]:
+    yield from _heading("Private rounds in Flower beside its SecAgg+", "flower_secaggplus", r)
+    yield f"Ten clients, 10^6 float32 values each, one array; flwr {r['provenance']['flwr (peer)']}. A client's seconds"
+    yield "are those of its mod in all exchanges of a round, the server's those of a round without the nodes' own."
+    rows = [
+        [
+            way,
+            f"{f['upload_bytes'] / r['request']['values']:.3f}",
+            *(_ms(f, stage) for stage in ("client", "slowest_client", "server")),
+            f"{f['extra_exchanges']:.0f}",
+            f"{f['error']:.1e}",
+        ]
+        for way, f in r["figures"].items()
+    ]
+    heads = ["way", "bytes a value", "client ms", "slowest client ms", "server ms", "extra exchanges", "error"]
+    yield from _table(heads, rows)
+    yield from _verdicts(r)
+
+
 _SECTIONS = {
     "overhead": _overhead,
     "one_shot": _one_shot,
@@ -242,6 +261,7 @@ _SECTIONS = {
     "private_mean": _private_mean,
     "private_training": _private_training,
     "nvflare_he": _nvflare,
+    "flower_secaggplus": _flower,
     "noise": _plain("Exact noise", "noise"),
     "dpsgd": _plain("DP-SGD", "dpsgd"),
     "plan_audit": _plan_audit,

@@ -18,6 +18,11 @@ tensorflow = MagicMock()
 tensorflow.autograph.experimental.do_not_convert = lambda function: function
 sys.modules |= {"keras": keras, "tensorflow": tensorflow}
 
+# Nor does the adapter's reference need Flower, but for the class that its grid is one of.
+flwr = MagicMock()
+flwr.serverapp.Grid = type("Grid", (), {})
+sys.modules |= {"flwr.app": flwr.app, "flwr.common.constant": flwr.common.constant, "flwr.serverapp": flwr.serverapp}
+
 project = "secureagg"
 copyright = "The secureagg authors"
 version = release = importlib.metadata.version("secureagg")

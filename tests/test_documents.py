@@ -1,8 +1,9 @@
 """Every code block of README and docs runs here, block after block in one namespace per document.
 
-Python blocks are executed. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
-target must exist, an extra named to pip must be one of ours, and a module of ours runs. Documents about an engine run
-among its adapter's tests, in its environment.
+Python blocks are executed, in a process of their own as a reader would: native libraries that two pages import do not
+always bear one another. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
+target must exist, an extra named to pip must be one of ours, what `flwr run` is given an app, and a module of ours
+runs. Documents about an engine run among its adapter's tests, in its environment.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-OF_ENGINES = {"nvflare": ("migrate-nvflare.md",)}
+OF_ENGINES = {"flower": ("flower.md", "migrate-flower.md"), "nvflare": ("migrate-nvflare.md",)}
 HERE = [path for path in DOCUMENTS if path.name not in chain.from_iterable(OF_ENGINES.values())]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -40,6 +41,8 @@ def run_console(example: Example) -> None:
             assert all(extra in EXTRAS for named in extras for extra in named.split(",")), line
         elif command[:2] == ["python", "-m"]:
             subprocess.run([sys.executable, *command[1:]], cwd=example.namespace["directory"], check=True)
+        elif command[:2] == ["flwr", "run"]:
+            assert (ROOT / command[2] / "pyproject.toml").exists(), line
         elif command[0] == "secureagg":
             subprocess.run(
                 [sys.executable, "-m", "secureagg", *command[1:]],
@@ -64,9 +67,15 @@ def run_blocks(path: Path, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("path", HERE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_code_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_blocks(path, tmp_path)
+def test_code_blocks_run(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-m", "tests.test_documents", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -81,3 +90,7 @@ def test_code_blocks_have_a_checked_language(path: Path) -> None:
 def test_relative_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+if __name__ == "__main__":
+    run_blocks(Path(sys.argv[1]), Path.cwd())

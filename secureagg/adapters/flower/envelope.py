@@ -1,0 +1,118 @@
+"""What the adapter puts into Flower's messages, and takes out: a marker record, and bytes in chunks of their own.
+
+Every phase travels as a message of the strategy's own type, such as `train`, whose content has the record MARKER;
+nothing needs to be registered for it. Bytes that may be long are an ArrayRecord, which Flower moves in chunks.
+"""
+
+from __future__ import annotations
+
+from secureagg.adapters.flower.engine import Array, ArrayRecord, ConfigRecord, Error, ErrorCode, Message, RecordDict
+from secureagg.checks import printable
+from secureagg.errors import EncodingError, ParameterError
+
+__all__ = [
+    "CHECK",
+    "CONTRIBUTE",
+    "MARKER",
+    "MAX_PREKEYS",
+    "REVEAL",
+    "SETUP",
+    "attached",
+    "is_train",
+    "marked",
+    "number_in",
+    "parts_in",
+    "phase_of",
+    "refusal",
+    "stripped",
+    "the_arrays",
+    "the_metrics",
+]
+
+MARKER = "secureagg"
+_BYTES = "secureagg-bytes"
+_STYPE = "secureagg"
+MAX_PREKEYS = 4096  # in one message: a server can make a member write so many small files
+SETUP, CONTRIBUTE, CHECK, REVEAL = "setup", "contribute", "check", "reveal"
+
+
+def is_train(message: Message) -> bool:
+    """Return whether a message asks a node to train, under whatever action."""
+    return str(message.metadata.message_type).partition(".")[0] == "train"
+
+
+def marked(phase: str, **fields: bytes | int | list[bytes]) -> RecordDict:
+    """Return content that marks a phase and carries these fields."""
+    return RecordDict({MARKER: ConfigRecord({"phase": phase, **fields})})
+
+
+def attached(content: RecordDict, payload: bytes) -> RecordDict:
+    """Return the content with a payload that Flower sends in chunks."""
+    content[_BYTES] = ArrayRecord({"payload": Array("uint8", (len(payload),), _STYPE, payload)})
+    return content
+
+
+def stripped(content: RecordDict) -> RecordDict:
+    """Return the content as the strategy made it."""
+    return RecordDict({name: record for name, record in content.items() if name not in (MARKER, _BYTES)})
+
+
+def phase_of(message: Message) -> str | None:
+    """Return the phase that a message is marked with, or None."""
+    record = message.content.get(MARKER)
+    phase = record.get("phase") if isinstance(record, ConfigRecord) else None
+    return phase if isinstance(phase, str) else None
+
+
+def parts_in(message: Message, field: str) -> list[bytes]:
+    """Return a field of the marker that is bytes or a list of bytes, or the attached payload for field "payload".
+
+    Raises: EncodingError if it is not there.
+    """
+    if field == "payload":
+        record = message.content.get(_BYTES)
+        array = record.get("payload") if isinstance(record, ArrayRecord) else None
+        value = array.data if isinstance(array, Array) else None
+    else:
+        value = _field(message, field)
+    found = value if isinstance(value, list) else [value]
+    parts = [each for each in found if isinstance(each, bytes)]
+    if len(parts) != len(found):
+        raise EncodingError(f"a message of phase {phase_of(message)!r} has no {field}")
+    return parts
+
+
+def number_in(message: Message, field: str) -> int:
+    """Return a whole number of the marker. Raises: EncodingError if it is not there."""
+    value = _field(message, field)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise EncodingError(f"a message of phase {phase_of(message)!r} has no {field}")
+    return value
+
+
+def the_arrays(content: RecordDict, whose: str) -> tuple[str, ArrayRecord]:
+    """Return the name and the one ArrayRecord. Raises: ParameterError if there is not exactly one."""
+    found = list(content.array_records.items())
+    if len(found) != 1:
+        raise ParameterError(f"{whose} has {len(found)} ArrayRecords; a private round sums exactly one")
+    name, record = found[0]
+    return name, record
+
+
+def the_metrics(content: RecordDict) -> dict[str, object]:
+    """Return the metrics of the app's reply. Raises: ParameterError if it has not exactly one MetricRecord."""
+    found = list(content.metric_records.values())
+    if len(found) != 1:
+        raise ParameterError(f"the app's reply has {len(found)} MetricRecords; exactly one is expected")
+    return dict(found[0].items())
+
+
+def refusal(message: Message, reason: str) -> Message:
+    """Return the reply that lets the strategy see a failure."""
+    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"secureagg: {printable(reason)}"), reply_to=message)
+
+
+def _field(message: Message, field: str) -> object:
+    record = message.content.get(MARKER)
+    value: object = record.get(field) if isinstance(record, ConfigRecord) else None
+    return value

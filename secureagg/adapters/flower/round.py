@@ -1,0 +1,134 @@
+"""One private round over a grid: contributions in, share checks with proofs, answers, the sum."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from secureagg.adapters.flower import envelope
+from secureagg.adapters.flower.engine import Error, Grid, Message, RecordDict
+from secureagg.adapters.flower.enrolment import Enrolment
+from secureagg.adapters.flower.exchange import replies
+from secureagg.aggregator import Aggregator, Result
+from secureagg.errors import (
+    EncodingError,
+    FaultyClientError,
+    FaultyMemberError,
+    QuorumError,
+    UnattributedFault,
+)
+from secureagg.messages import Header, Request
+from secureagg.session import Session
+
+__all__ = ["PrivateRound"]
+
+_log = logging.getLogger("flwr")
+
+
+@dataclass
+class PrivateRound:
+    """A round of one session; client i of the roster is node `nodes[i]`.
+
+    `failures` says by node why it is not in the sum; `errors` holds the errors that nodes, or Flower for them,
+    answered with.
+    """
+
+    grid: Grid
+    enrolment: Enrolment
+    session: Session
+    nodes: Sequence[int]
+    spool: Path | None
+    failures: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, Error] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._aggregator = Aggregator(self.session, spool=self.spool)
+        self._record = self.session.to_bytes()
+
+    def collect(self, messages: Mapping[int, Message], timeout: float | None) -> None:
+        """Send each node its message with the session in it, and admit what comes back, one after the other."""
+        for message in messages.values():
+            content = RecordDict(dict(message.content.items()))
+            content.update(envelope.marked(envelope.CONTRIBUTE, session=self._record))
+            message.content = content
+        self.failures |= dict.fromkeys(messages, "no contribution came in time")
+        for node, reply in replies(self.grid, list(messages.values()), timeout):
+            if reply.has_error():
+                self.errors[node] = reply.error
+                self.failures[node] = str(reply.error.reason)
+                continue
+            try:
+                self._admit(node, reply)
+                del self.failures[node]
+            except (EncodingError, FaultyClientError) as error:
+                self.failures[node] = error.reason if isinstance(error, FaultyClientError) else str(error)
+
+    def _admit(self, node: int, reply: Message) -> None:
+        (payload,) = envelope.parts_in(reply, "payload")
+        claimed = Header.from_bytes(payload[: self.session.plan.header_bytes], self.session).client_id
+        if claimed != self.nodes.index(node):
+            raise EncodingError("the contribution is another node's")
+        self._aggregator.admit(io.BytesIO(payload))
+
+    def open(self, message_type: str, timeout: float | None) -> Result:
+        """Let the committee open the sum.
+
+        As soon as enough members have answered, it is tried: members that are away cost no time, and a wrong answer
+        makes it wait for more. Raises: as `Aggregator.close` and `Aggregator.open`.
+        """
+        reports, needed = None, self.session.plan.committee.members_needed
+        if self.session.plan.committee.mode == "robust":
+            check = self._aggregator.share_check()
+            reports = list(self._answers(envelope.CHECK, check, message_type, timeout, enough=needed))
+        request = self._aggregator.close(reports)
+        result = self._first(self._answers(envelope.REVEAL, request, message_type, timeout))
+        for client_id, reason in result.refused.items():
+            self.failures[self.nodes[client_id]] = reason
+        return result
+
+    def _first(self, answers: Iterator[bytes]) -> Result:
+        """Return what the answers open, once they do."""
+        needed, received = self.session.plan.committee.members_needed, []
+        failed: QuorumError | FaultyMemberError | UnattributedFault = QuorumError("no committee member answered")
+        for answer in answers:
+            received.append(answer)
+            if len(received) < needed:
+                failed = QuorumError(f"{len(received)} committee members answered, {needed} are needed")
+                continue
+            try:
+                return self._aggregator.open(received)
+            except (QuorumError, FaultyMemberError, UnattributedFault) as error:
+                failed = error
+        raise failed
+
+    def _answers(
+        self, phase: str, request: Request, message_type: str, timeout: float | None, *, enough: int | None = None
+    ) -> Iterator[bytes]:
+        """Ask every member; yield what they answer as it comes."""
+        messages = [
+            Message(
+                envelope.attached(self._asking(phase, node), request.for_member(member_id)),
+                dst_node_id=node,
+                message_type=message_type,
+            )
+            for member_id, node in enumerate(self.enrolment.committee)
+        ]
+        for node, reply in replies(self.grid, messages, timeout, enough=enough):
+            if reply.has_error():
+                _log.warning("secureagg: committee node %d: %s", node, reply.error.reason)
+                continue
+            try:
+                (answer,) = envelope.parts_in(reply, "payload")
+                if phase == envelope.REVEAL:
+                    self.enrolment.keep(node, envelope.parts_in(reply, "prekeys"))
+            except EncodingError as error:
+                _log.warning("secureagg: committee node %d: %s", node, error)
+                continue
+            yield answer
+
+    def _asking(self, phase: str, node: int) -> RecordDict:
+        first, count = self.enrolment.wanted(node) if phase == envelope.REVEAL else (0, 0)
+        return envelope.marked(phase, session=self._record, first=first, count=count)

@@ -1,0 +1,118 @@
+"""Terms: what the server plans rounds with, and the least that a node accepts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from secureagg.checks import require_between
+from secureagg.errors import ParameterError
+from secureagg.layout import Layout
+from secureagg.plan import Committee, RoundPlan
+
+__all__ = ["Terms", "metric_unit", "update_clip"]
+
+# A metric's coordinate is at most an eighth of the largest value: three bits less of resolution than values have, and
+# a bound on the whole vector that is hardly longer than the clip.
+_METRIC_SHARE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Settings of private rounds, the same text on server and nodes.
+
+    quorum, l2_clip, value_bits, value_bound, committee, assumed_corrupt_clients, proofs: as in `RoundPlan`, whose
+    clients are each round's cohort. l2_clip is that of the update; what a metric adds to the vector comes on top.
+    max_weight: the largest `weighted_by`; 1 counts every client alike, whatever it reports.
+    weighted_by: the strategy's `weighted_by_key`, a whole number that the app reports as a metric.
+    metrics: further metrics that the app reports, such as a loss, each with the largest magnitude it may have (larger
+    ones are clamped). Their weighted means are revealed, as coordinates of the sum. All others stay on the node.
+
+    Raises: ParameterError; from `plan` if no plan fits.
+    """
+
+    l2_clip: float
+    max_weight: int
+    quorum: int
+    committee: Committee
+    value_bits: int = 16
+    value_bound: float | None = None
+    assumed_corrupt_clients: int = 0
+    proofs: bool = False
+    weighted_by: str = "num-examples"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.quorum < self.assumed_corrupt_clients + 2:
+            raise ParameterError(
+                f"quorum ≥ 2 + assumed_corrupt_clients fails: {self.quorum} < 2 + {self.assumed_corrupt_clients}"
+            )
+        if self.weighted_by in self.metrics:
+            raise ParameterError(f"{self.weighted_by!r} is the weight, whose sum is revealed anyway; not a metric")
+        for name, bound in self.metrics.items():
+            require_between(f"the bound of metric {name!r}", bound, 1e-100, 1e100)
+
+    def plan(self, model: Layout, clients: int) -> RoundPlan:
+        """Return the plan of a round over a cohort of this size, of models of this layout.
+
+        Raises: ParameterError if none fits.
+        """
+        bound = self.value_bound
+        if self.metrics and bound is None:
+            bound = self.l2_clip  # not the longer clip of the whole vector: values keep their resolution
+        unit = (self.l2_clip if bound is None else bound) / _METRIC_SHARE
+        return RoundPlan(
+            layout=self.layout(model),
+            clients=clients,
+            quorum=self.quorum,
+            l2_clip=math.hypot(self.l2_clip, unit * math.sqrt(len(self.metrics))) if self.metrics else self.l2_clip,
+            value_bits=self.value_bits,
+            value_bound=bound,
+            committee=self.committee,
+            assumed_corrupt_clients=self.assumed_corrupt_clients,
+            max_weight=self.max_weight,
+            proofs=self.proofs,
+        )
+
+    def layout(self, model: Layout) -> Layout:
+        """Return the layout of what is summed: the model's, and a tensor of the metrics if there are any."""
+        if not self.metrics:
+            return model
+        return Layout((*model.shapes, (len(self.metrics),)), (*model.dtypes, "float64"))
+
+    def accept(self, plan: RoundPlan) -> None:
+        """Return None if a plan from the server offers this node no less than these terms.
+
+        Raises: ParameterError with the first that is less.
+        """
+        mine = self.committee
+        floors = [
+            ("quorum", plan.quorum, self.quorum),
+            ("assumed_corrupt_clients", plan.assumed_corrupt_clients, self.assumed_corrupt_clients),
+            ("committee.size", plan.committee.size, mine.size),
+            ("committee.threshold", plan.committee.members_needed, mine.members_needed),
+            ("committee.assumed_corrupt", plan.committee.colluding, mine.colluding),
+            ("proofs", plan.proofs, self.proofs),
+        ]
+        for name, offered, asked in floors:
+            if offered < asked:
+                raise ParameterError(f"the server's plan has {name} {offered}, this node asks for at least {asked}")
+        if mine.mode == "robust" and plan.committee.mode != "robust":
+            raise ParameterError("the server's plan has an optimistic committee, this node asks for a robust one")
+        if plan.noise is not None:
+            raise ParameterError("the server's plan has noise, which these terms do not know")
+        if (clip := update_clip(plan, len(self.metrics))) > self.l2_clip * (1 + 1e-12):
+            raise ParameterError(f"the server's plan has l2_clip {clip}, this node asks for at most {self.l2_clip}")
+
+
+def metric_unit(plan: RoundPlan) -> float:
+    """Return what a metric at its bound is as a coordinate, in the update's units."""
+    return plan.quantiser.bound / _METRIC_SHARE
+
+
+def update_clip(plan: RoundPlan, metrics: int) -> float:
+    """Return the L2 clip of the update alone, in a plan whose vector ends with so many metrics."""
+    if not metrics:
+        return plan.l2_clip
+    return math.sqrt(max(0.0, plan.l2_clip**2 - metrics * metric_unit(plan) ** 2))

@@ -1,0 +1,72 @@
+"""In the simulation runtime: the same models as the plain mean of the quantised updates, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.serverapp import strategy
+
+from tests.adapters.flower.replay import replayed
+from tests.adapters.flower.runtime import APP, EXAMPLE, Runtime, started
+from tests.federation import same
+
+NODES = 4
+TRAININGS = ("private FedAvg", "private FedAdam", "proven FedAvg", "plain FedAvg", "plain FedAdam")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with started(tmp_path_factory.mktemp("simulation") / "flower", supernodes=NODES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def outcome(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the trainings left what came of them."""
+    out = tmp_path_factory.mktemp("outcome")
+    runtime.run(APP, out=str(out), trainings=",".join(TRAININGS), nodes=NODES, committee=4)
+    assert (out / "done").exists(), runtime.logs()
+    for training in TRAININGS:
+        assert set(map(str, figures(out, training)["failures"].values())) == {"{}"}, training
+    return out
+
+
+def figures(outcome: Path, training: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((outcome / f"{training}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("training", TRAININGS[:3])
+def test_models_are_those_of_the_quantised_mean(outcome: Path, training: str) -> None:
+    way, name = training.split()
+    models = pickle.loads((outcome / f"{training}.models").read_bytes())
+    expected = replayed(getattr(strategy, name)(), 4, way == "proven", [range(NODES)] * 3)
+    assert len(models) == 4
+    for found, right in zip(models, expected, strict=True):
+        assert same([found[key] for key in right], list(right.values()))
+
+
+@pytest.mark.parametrize("name", ["FedAvg", "FedAdam"])
+def test_the_accuracy_curve_is_that_of_plain_training(outcome: Path, name: str) -> None:
+    private, plain = figures(outcome, f"private {name}"), figures(outcome, f"plain {name}")
+    assert private["accuracy"] == plain["accuracy"] and len(private["accuracy"]) == 4
+    assert private["accuracy"]["3"] > 0.65 > private["accuracy"]["0"]
+    assert private["loss"] == pytest.approx(plain["loss"], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("training", "extra"), [("private FedAvg", ["reveal"]), ("proven FedAvg", ["check", "reveal"])]
+)
+def test_extra_exchanges(outcome: Path, training: str, extra: list[str]) -> None:
+    assert figures(outcome, training)["phases"] == ["setup", *["contribute", *extra] * 3]
+
+
+def test_the_example_runs(runtime: Runtime) -> None:
+    log = runtime.run(EXAMPLE)
+    assert "Strategy execution finished" in log and "failures" in log, runtime.logs()
+    accuracies = log.rpartition("ServerApp-side Evaluate Metrics")[2]
+    assert "'accuracy'" in accuracies and " 0 results" not in log
