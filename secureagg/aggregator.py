@@ -29,12 +29,13 @@ from secureagg.errors import (
     UnattributedFault,
 )
 from secureagg.events import Event, Observer
+from secureagg.exchange import CHECK, REVEAL, Request
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum
 from secureagg.he.total import Total
 from secureagg.ids import ClientIds
 from secureagg.mean import Mean
-from secureagg.messages import CHECK, REVEAL, ContributionView, Request
+from secureagg.payload import ContributionView
 from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.spool import Staged, open_spool

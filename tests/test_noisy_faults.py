@@ -18,7 +18,7 @@ from secureagg.errors import (
     QuorumError,
     UnattributedFault,
 )
-from secureagg.messages import CHECK, REVEAL, Request
+from secureagg.exchange import CHECK, REVEAL, Request
 from tests.cheating import dealing, signed_check
 from tests.federation import Federation, answers_of, federation
 from tests.noise import admitted, closed, contribution, given, noisy_federation, opened

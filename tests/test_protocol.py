@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import secureagg as sa
 from secureagg.errors import FaultyMemberError, QuorumError, UnattributedFault
-from secureagg.messages import ShareCheck
+from secureagg.exchange import ShareCheck
 from tests.cheating import dealt, signed_check
 from tests.federation import TOYS, Federation, answers_of, federation, mean_of, quantised, same, toy_update
 

@@ -13,9 +13,10 @@ import pytest
 import secureagg as sa
 from secureagg import aggregator as aggregator_module
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError, QuorumError, UnattributedFault
+from secureagg.exchange import REVEAL, Request, RevealAnswer, ShareCheck
 from secureagg.he.deal import Dealer
 from secureagg.he.sharing import pack_elements, unpack_elements
-from secureagg.messages import REVEAL, ContributionView, Header, Request, RevealAnswer, ShareCheck
+from secureagg.payload import ContributionView, Header
 from secureagg.tally import _challenge, _InnerProducts
 from secureagg.tally import tally as make_tally
 from secureagg.verification import Verdict, verify_many

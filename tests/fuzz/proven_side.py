@@ -15,7 +15,7 @@ from secureagg.errors import FaultyClientError
 from secureagg.he.deal import Dealer
 from secureagg.he.masking import polynomials
 from secureagg.he.total import unpack_frame
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.ring import residues
 from secureagg.roster import Label
 from secureagg.verification import instance

@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import secureagg as sa
 from secureagg import contribution as contribution_module
+from secureagg.exchange import EVERY_MEMBER, Request, RevealAnswer
 from secureagg.he.deal import Dealer
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum, unpack_elements
-from secureagg.messages import EVERY_MEMBER, Request, RevealAnswer
 from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
 from secureagg.ring.xof import PublicExpansion
