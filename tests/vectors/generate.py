@@ -195,7 +195,7 @@ def summed(session: sa.Session, aggregator: sa.Aggregator, answers: Sequence[byt
     keys = key_sum(sharing, sorted(sums)[: sharing.threshold], sums)
     decoder = Decoder(plan.packing, session.sid, plan.error_bound, keys)
     frames = range(len(plan.packing.frames))
-    return [int(v) for index in frames for v in decoder.values(aggregator._total, index)][: plan.layout.size]
+    return [int(v) for index in frames for v in decoder.values(aggregator._sum.total, index)][: plan.layout.size]
 
 
 def digests(plan: sa.RoundPlan, request: Request | None) -> dict[str, str]:
