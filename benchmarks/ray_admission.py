@@ -81,7 +81,7 @@ def timed(session: sa.Session, take: Callable[[sa.Aggregator], object]) -> tuple
     take(aggregator)
     seconds = time.perf_counter() - start
     assert len(aggregator.clients) == session.plan.clients
-    return seconds, [aggregator._total.frame(index) for index in range(len(session.plan.packing.frames))]
+    return seconds, [aggregator._sum.total.frame(index) for index in range(len(session.plan.packing.frames))]
 
 
 def measure(clients: int, proofs: bool, executor: RayExecutor, repeats: int) -> dict[str, float]:

@@ -20,22 +20,15 @@ from numpy.typing import NDArray
 
 from secureagg.answers import agreeing, contributions_left_out, enough_to_blame, share_sums
 from secureagg.dp.ledger import Ledger
-from secureagg.errors import (
-    EncodingError,
-    FaultyClientError,
-    FaultyMemberError,
-    ParameterError,
-    QuorumError,
-    UnattributedFault,
-)
+from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError
 from secureagg.events import Event, Observer
+from secureagg.exchange import CHECK, REVEAL, Request
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum
-from secureagg.he.total import Total
 from secureagg.ids import ClientIds
-from secureagg.mean import Mean
-from secureagg.messages import CHECK, REVEAL, ContributionView, Request
-from secureagg.ring import workers
+from secureagg.mean import decode
+from secureagg.payload import ContributionView
+from secureagg.running_sum import RunningSum
 from secureagg.session import Session
 from secureagg.spool import Staged, open_spool
 from secureagg.subtotal import Subtotal, is_the_verified, repeated, subtotal
@@ -104,8 +97,7 @@ class Aggregator:
         noise = session.plan.noise
         self._adds_noise = noise is not None and noise.noise_by == "aggregator"
         self._spool = open_spool(session, spool)
-        self._total = Total(session.plan.packing)
-        self._admitted = np.zeros(session.plan.contributors, dtype=np.bool_)
+        self._sum = RunningSum(session.plan)
         self._request: Request | None = None
         self._released: Result | None = None
         self._refused: dict[int, str] = {}
@@ -117,12 +109,12 @@ class Aggregator:
     @property
     def clients(self) -> ClientIds:
         """Ids of the clients in the sum, ascending."""
-        return ClientIds.where(self._admitted[: self._session.plan.clients])
+        return self._sum.clients
 
     @property
     def noise_members(self) -> tuple[int, ...]:
         """Ids of the committee members whose noise is in the sum, ascending."""
-        return tuple(np.flatnonzero(self._admitted[self._session.plan.clients :]).tolist())
+        return self._sum.noise_members
 
     @property
     def asked(self) -> tuple[int, ...]:
@@ -146,11 +138,11 @@ class Aggregator:
             with self._lock:
                 self._require_admitting()
                 self._require_new(header.client_id)
-                self._count(header.client_id, staged.view)
+                self._sum.count(header.client_id, staged.view)
                 try:
                     staged.keep(header.client_id)
                 except BaseException:
-                    self._discount(header.client_id, staged.view)
+                    self._sum.discount(header.client_id, staged.view)
                     raise
         return header.client_id
 
@@ -205,10 +197,9 @@ class Aggregator:
             with self._lock:
                 self._require_admitting()
                 named = [each.client_id for each in found.verdicts if each.client_id is not None]
-                if self._admitted[named].any():
+                if self._sum.holds_any(named):
                     return False
-                self._add(found.frames.__getitem__)
-                self._admitted[list(staged)] = True
+                self._sum.merge(list(staged), found.frames.__getitem__)
                 self._keep_all(staged)
         return True
 
@@ -221,11 +212,11 @@ class Aggregator:
                 del left[client_id]
         except BaseException:
             for client_id, each in left.items():
-                self._discount(client_id, each.view)
+                self._sum.discount(client_id, each.view)
             raise
 
     def _require_new(self, client_id: int) -> None:
-        if self._admitted[client_id]:
+        if self._sum.holds_any([client_id]):
             raise repeated(self._session, client_id)
 
     def _require_admitting(self) -> None:
@@ -240,37 +231,7 @@ class Aggregator:
             raise ParameterError(f"the spool's file of client {client_id} is damaged ({error}); remove it") from error
         if found != client_id:
             raise ParameterError(f"the spool's file of client {client_id} is of client {found}; remove it")
-        self._count(client_id, view)
-
-    def _count(self, client_id: int, view: ContributionView) -> None:
-        self._add(view.frame)
-        self._admitted[client_id] = True
-
-    def _add(self, frame: Callable[[int], bytes | memoryview]) -> None:
-        """Add all frames to the sum, or none."""
-        added: list[int] = []
-
-        def add(index: int) -> None:
-            self._total.add(index, frame(index))
-            added.append(index)
-
-        try:
-            self._each_frame(add)
-        except BaseException:
-            for index in added:
-                self._total.subtract(index, frame(index))
-            raise
-
-    def _discount(self, client_id: int, view: ContributionView) -> None:
-        self._each_frame(lambda index: self._total.subtract(index, view.frame(index)))
-        self._admitted[client_id] = False
-
-    def _each_frame(self, action: Callable[[int], None]) -> None:
-        def act(start: int, stop: int) -> None:
-            for index in range(start, stop):
-                action(index)
-
-        workers.run(act, len(self._session.plan.packing.frames))
+        self._sum.count(client_id, view)
 
     def share_check(self) -> Request:
         """Return what members check before anything is revealed (robust mode): the dealings of all admitted clients.
@@ -279,12 +240,12 @@ class Aggregator:
         than `close` asks for would look like a false one. Raises: QuorumError if they are too few.
         """
         with self._lock:
-            self._require_quorum(self._admitted)
+            self._sum.require_quorum()
             self._spool.fix()
         return self._asking(CHECK)
 
     def _asking(self, kind: int) -> Request:
-        return Request(self._session, kind, ClientIds.where(self._admitted), self._spool.view)
+        return Request(self._session, kind, self._sum.contributors, self._spool.view)
 
     def close(self, reports: Iterable[bytes] | None = None) -> Request:
         """Fix the set of clients and return the request that committee members answer.
@@ -301,14 +262,12 @@ class Aggregator:
         if self._request is not None:
             raise ParameterError("the round is closed already")
         refused, faults = self._left_out(reports)
-        remaining = self._admitted.copy()
-        remaining[list(refused)] = False
-        self._require_quorum(remaining, refused)
+        self._sum.require_quorum(refused)
         if self._ledger is not None and self._event is not None and not self._spool.noted(_DEBITED):
             self._ledger.debit(self._event, f"round {self._session.round_number}")
             self._spool.note(_DEBITED)  # a crash in between costs a debit, and never saves one
         self._spool.fix()
-        self._leave_out(sorted(refused))
+        self._sum.leave_out(sorted(refused), self._spool.view)
         clients = self._session.plan.clients
         self._refused = {contributor: reason for contributor, reason in refused.items() if contributor < clients}
         noise = {contributor - clients: f"its noise: {why}" for contributor, why in refused.items()}
@@ -325,31 +284,6 @@ class Aggregator:
         if reports is None:
             raise ParameterError("the plan's committee is robust: give close() the members' share checks")
         return contributions_left_out(self._session, self._asking(CHECK), reports)
-
-    def _leave_out(self, clients: Sequence[int]) -> None:
-        """Take all of these clients out of the sum, or none."""
-        for position, client_id in enumerate(clients):
-            try:
-                self._discount(client_id, self._spool.view(client_id))
-            except BaseException:
-                for earlier in clients[:position]:
-                    self._count(earlier, self._spool.view(earlier))
-                raise
-
-    def _require_quorum(self, remaining: NDArray[np.bool_], refused: Iterable[int] = ()) -> None:
-        plan = self._session.plan
-        left = int(np.count_nonzero(remaining[: plan.clients]))
-        if left < plan.quorum:
-            raise QuorumError(
-                f"{left} clients remain (admitted {len(self.clients)}, refused {sorted(refused)}), "
-                f"the quorum is {plan.quorum}"
-            )
-        noisy, needed = int(np.count_nonzero(remaining[plan.clients :])), plan.committee.members_needed
-        if plan.noise_members and noisy < needed:
-            raise QuorumError(
-                f"the noise of {noisy} members is admitted, and {needed} must answer, each with its own in the sum; "
-                "have them add_noise()"
-            )
 
     def open(self, answers: Iterable[bytes]) -> Result:
         """Recover the sum of the one-time keys from the members' answers, and decode the sum of the updates.
@@ -380,15 +314,15 @@ class Aggregator:
 
     def _open(self, request: Request, answers: Iterable[bytes]) -> Result:
         sums, faults = share_sums(self._session, request, answers, self._faults)
-        members = agreeing(self._session, sums, lambda keys: self._decoder(keys).fits(self._total))
+        members = agreeing(self._session, sums, lambda keys: self._decoder(keys).fits(self._sum.total))
         others = tuple(sorted(sums.keys() - members))
         named = len(members) >= enough_to_blame(self._session.plan.committee)
         if named:
             faults |= dict.fromkeys(others, "its share sum is not on the polynomial that opens the sum")
         threshold = self._session.plan.sharing.threshold
         decoder = self._decoder(key_sum(self._session.plan.sharing, members[:threshold], sums))
-        mean, total_weight = self._decode(decoder)
-        published = tally(self._session, request, self._total.frame, self._spool.view)
+        mean, total_weight = decode(self._session, decoder, self._sum.total, len(self.clients))
+        published = tally(self._session, request, self._sum.total.frame, self._spool.view)
         return Result(
             mean=mean,
             total_weight=total_weight,
@@ -403,39 +337,3 @@ class Aggregator:
     def _decoder(self, keys: NDArray[np.int64]) -> Decoder:
         plan = self._session.plan
         return Decoder(plan.packing, self._session.sid, plan.error_bound, keys)
-
-    def _decode(self, decoder: Decoder) -> tuple[list[NDArray[np.floating[Any]]], int]:
-        """Return the mean and Σw. Raises: UnattributedFault if any part of the sum is outside what the plan allows."""
-        plan = self._session.plan
-        count = len(self.clients)
-        total_weight = int(decoder.values(self._total, plan.packing.weight_frame)[-1])
-        least, most = plan.weight_limits(count)
-        if not least <= total_weight <= most:
-            raise UnattributedFault(
-                f"the sum of the weights is outside [{least}, {most}]; a client lied about its weight and cannot be "
-                "named, or the key sum is wrong. Nothing was decoded"
-            )
-        if plan.proofs and plan.max_weight == 1:
-            total_weight = count  # proven of each client; errors may have steered what was decoded
-        mean = Mean(plan, self._session.sid, count, total_weight)
-
-        def decode_frame(index: int) -> None:
-            values = decoder.values(self._total, index)
-            first, _ = plan.packing.frame_coordinates(plan.packing.frames[index])
-            values = values[: max(0, plan.layout.size - first)]
-            if values.size:
-                mean.write(values, first)
-
-        frames = len(plan.packing.frames)
-        tensors: list[NDArray[np.floating[Any]]] = []
-
-        def work(start: int, stop: int) -> None:
-            for index in range(start, stop):
-                if index < frames:
-                    decode_frame(index)
-                else:  # views of what is decoded: a piece of work of its own, for the thread that is done first
-                    tensors.extend(mean.tensors())
-
-        workers.run(work, frames + 1)
-        decoder.verify_residuals()
-        return mean.finished(tensors), total_weight

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from secureagg.electorate import Committee
 from secureagg.errors import EncodingError, FaultyMemberError, QuorumError, UnattributedFault
+from secureagg.exchange import Request, RevealAnswer, ShareCheck
 from secureagg.he.sharing import Sharing, evaluate_from, key_sum, unpack_elements
-from secureagg.messages import Request, RevealAnswer, ShareCheck
 from secureagg.session import Session
 
 __all__ = ["agreeing", "contributions_left_out", "enough_to_blame", "share_sums"]

@@ -19,15 +19,9 @@ from numpy.typing import NDArray
 from secureagg.checks import as_whole
 from secureagg.contribution import write_contribution
 from secureagg.errors import EncodingError, ParameterError, QuorumError
-from secureagg.grid import GridNoise
-from secureagg.he.deal import BoxContext, unseal
-from secureagg.he.sharing import pack_elements, verify_shares
-from secureagg.identity import Identity
-from secureagg.journal import Journal
-from secureagg.messages import (
+from secureagg.exchange import (
     CHECK,
     REVEAL,
-    Dealing,
     Request,
     RequestHeader,
     RevealAnswer,
@@ -36,6 +30,12 @@ from secureagg.messages import (
     request_digest,
     request_entries,
 )
+from secureagg.grid import GridNoise
+from secureagg.he.deal import BoxContext, unseal
+from secureagg.he.sharing import pack_elements, verify_shares
+from secureagg.identity import Identity
+from secureagg.journal import Journal
+from secureagg.payload import Dealing
 from secureagg.roster import Label, PublicIdentity
 from secureagg.session import MAX_ROUND, Prekey, Session
 from secureagg.wire import Reader

@@ -22,7 +22,7 @@ from secureagg.he.deal import BoxContext, Dealer, seal
 from secureagg.he.encrypt import Encryptor, OneTimeKey
 from secureagg.he.sharing import Sharing
 from secureagg.identity import Identity
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.ring import workers
 from secureagg.roster import Label
 from secureagg.session import Session

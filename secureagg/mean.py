@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from secureagg.dp.rotation import Rotation
 from secureagg.errors import UnattributedFault
+from secureagg.he.reconstruct import Decoder
+from secureagg.he.total import Total
 from secureagg.layout import Assembly, Layout
 from secureagg.plan import RoundPlan
+from secureagg.ring import workers
 from secureagg.ring.xof import SecretStream
+from secureagg.session import Session
 
-__all__ = ["Mean"]
+__all__ = ["Mean", "decode"]
 
 _Tensors = list[NDArray[np.floating[Any]]]
 
@@ -57,3 +61,42 @@ class Mean:
             return tensors
         layout = self._plan.layout
         return layout.unflatten(Rotation(layout.size, self._sid).undo(tensors[0]))
+
+
+def decode(session: Session, decoder: Decoder, total: Total, clients: int) -> tuple[_Tensors, int]:
+    """Return the mean and Σw of the sum over so many clients.
+
+    Raises: UnattributedFault if any part of the sum is outside what the plan allows.
+    """
+    plan = session.plan
+    total_weight = int(decoder.values(total, plan.packing.weight_frame)[-1])
+    least, most = plan.weight_limits(clients)
+    if not least <= total_weight <= most:
+        raise UnattributedFault(
+            f"the sum of the weights is outside [{least}, {most}]; a client lied about its weight and cannot be "
+            "named, or the key sum is wrong. Nothing was decoded"
+        )
+    if plan.proofs and plan.max_weight == 1:
+        total_weight = clients  # proven of each client; errors may have steered what was decoded
+    mean = Mean(plan, session.sid, clients, total_weight)
+
+    def decode_frame(index: int) -> None:
+        values = decoder.values(total, index)
+        first, _ = plan.packing.frame_coordinates(plan.packing.frames[index])
+        values = values[: max(0, plan.layout.size - first)]
+        if values.size:
+            mean.write(values, first)
+
+    frames = len(plan.packing.frames)
+    tensors: _Tensors = []
+
+    def work(start: int, stop: int) -> None:
+        for index in range(start, stop):
+            if index < frames:
+                decode_frame(index)
+            else:  # views of what is decoded: a piece of work of its own, for the thread that is done first
+                tensors.extend(mean.tensors())
+
+    workers.run(work, frames + 1)
+    decoder.verify_residuals()
+    return mean.finished(tensors), total_weight

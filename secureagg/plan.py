@@ -2,35 +2,23 @@
 
 Every bound is derived in `bounds`: overflow is prevented in `fit` and `fit_proven`, failure probabilities are spent
 there and in `fit_sharing`; the committee's rules stand in `Committee`. All inequalities are over exact integers and
-are quoted in the error that refuses them.
+are quoted in the error that refuses them. `packings` chooses by bytes, `plan_noise` sizes the noise, `plan_json` has
+the canonical form and `plan_report` the words.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from secureagg.bounds import (
-    SMOOTHING_BITS,
-    Bound,
-    Demand,
-    Noise,
-    Proven,
-    error_bound,
-    fit,
-    fit_proven,
-    fit_sharing,
-    packing_bounds,
-    proven_bounds,
-    steering,
-)
-from secureagg.checks import printable, require_between, require_flag, require_whole
-from secureagg.dp.mechanisms import REDRAW_BITS, Exposure, Mechanism, NoiseBy, Skellam, mechanism_from_json
-from secureagg.dp.noisy_sums import SkellamSum, honest_contributors
+from secureagg import plan_json, plan_report
+from secureagg.bounds import Bound, Demand, Noise, Proven, error_bound, fit_sharing, steering
+from secureagg.checks import require_between, require_flag, require_whole
+from secureagg.dp.mechanisms import REDRAW_BITS, Mechanism, Skellam
+from secureagg.dp.noisy_sums import SkellamSum
 from secureagg.dp.quantise import (
     MAX_VALUE_BITS,
     MIN_VALUE_BITS,
@@ -41,20 +29,18 @@ from secureagg.dp.quantise import (
 from secureagg.dp.rotation import rotated_bound
 from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.electorate import Committee
-from secureagg.errors import EncodingError, ParameterError
+from secureagg.errors import ParameterError
 from secureagg.he.packing import Packing
 from secureagg.he.sharing import Sharing
 from secureagg.layout import Layout
-from secureagg.ring.bounds import smoothing_parameter
-from secureagg.ring.params import PARAMETER_NAMES, ring_parameters
+from secureagg.packings import cheapest, cheapest_proven
+from secureagg.plan_noise import calibrated, exposure
 from secureagg.zk.statement import Statement
 
 __all__ = ["Committee", "RoundPlan"]
 
-PROVEN_PARAMETERS = "N2048_Q52"
 MAX_VALUES = 2**40
 MIN_BOUND, MAX_BOUND = 1e-150, 1e150  # of l2_clip and value_bound: the grid's scale and its inverse stay normal floats
-FORMAT = "secureagg plan v1"
 DIGEST_BYTES = 32
 TAG_BYTES = 16
 HEADER_FIXED_BYTES = 4 + 1 + 32 + 4 + 64 + 32  # magic, version, session id, client id, signature, ephemeral key
@@ -131,10 +117,12 @@ class RoundPlan:
         if self.proofs:
             object.__setattr__(self, "committee", replace(self.committee, mode="robust"))
         if self.noise is not None:
-            object.__setattr__(self, "noise", self._calibrated(self.noise))
-        proven = self._choose_proven() if self.proofs else None
+            object.__setattr__(self, "noise", calibrated(self, self.noise))
+        chosen = self.parameters, self.demand, self.committee
+        proven = cheapest_proven(*chosen, allow_insecure=self.allow_insecure) if self.proofs else None
+        packing = cheapest(*chosen, allow_insecure=self.allow_insecure) if proven is None else proven.packing
         object.__setattr__(self, "proven", proven)
-        object.__setattr__(self, "packing", self._choose() if proven is None else proven.packing)
+        object.__setattr__(self, "packing", packing)
 
     @property
     def value_limit(self) -> int:
@@ -207,49 +195,6 @@ class RoundPlan:
             return self.value_limit
         return self.value_limit + self.noise.coordinate_bound(self.layout.size)
 
-    @cached_property
-    def _exposure(self) -> Exposure:
-        assert self.noise is not None
-        # Of each party rounding, noise in norm and noise in coordinates may be drawn anew, at 2^-60 each. All parties
-        # count: those noises too are then not quite what is accounted for.
-        redrawn = 3 * max(self.clients, self.committee.size) * 2.0**-REDRAW_BITS if self.conditional else 0.0
-        return Exposure(
-            l2_clip_grid=self.clip_grid,
-            norm_bound=self.rounded_norm_bound,
-            dimension=self.layout.size,
-            honest=self._honest(self.noise.noise_by),
-            redrawn=redrawn,
-        )
-
-    def _honest(self, noise_by: NoiseBy | None) -> int:
-        """Return how many parties' noise is in every sum that is opened, and unknown to whoever colludes."""
-        if noise_by == "clients":
-            return honest_contributors(self.quorum, self.assumed_corrupt_clients)
-        if noise_by == "committee":
-            return honest_contributors(self.committee.members_needed, self.committee.colluding)
-        return 1
-
-    def _calibrated(self, noise: Mechanism) -> Mechanism:
-        if not isinstance(noise, Mechanism):
-            raise ParameterError("noise is a DistributedGaussian, a Skellam, a CentralGaussian or None")
-        if self.max_weight != 1:
-            raise ParameterError(
-                f"max_weight = {self.max_weight} with noise: the sum of the weights would be released exactly, and no "
-                "(ε, δ) covers that; use max_weight=1, which weighs clients alike"
-            )
-        noise_by = noise.noise_by
-        if noise_by is None:
-            noise_by = "committee" if self.proofs and self.committee.size > 1 else "clients"
-            if noise_by not in noise.adders():
-                noise_by = "aggregator"
-        if noise_by == "committee" and self.committee.size == 1:
-            raise ParameterError(
-                'noise_by="committee" with a committee of one: it would know all of the noise; use noise_by="clients" '
-                "or more members"
-            )
-        object.__setattr__(self, "noise", replace(noise, noise_by=noise_by))
-        return noise.calibrated(self._exposure, noise_by)
-
     def privacy_event(self, rounds: int = 1) -> RoundedGaussianSum | SkellamSum:
         """Return what this many rounds of the plan release about a client, for a ledger.
 
@@ -257,7 +202,7 @@ class RoundPlan:
         """
         if self.noise is None:
             raise ParameterError("this plan releases exact sums, which no (ε, δ) covers; give it noise")
-        return self.noise.event(self._exposure, rounds)
+        return self.noise.event(exposure(self, self.noise.noise_by), rounds)
 
     @property
     def range_argument(self) -> bool:
@@ -283,7 +228,7 @@ class RoundPlan:
         if self.proven is None:
             return count * self.value_limit + self._noise_limit
         steered = (count + self.noise_members) * steering(self.proven.statement) + 1
-        return count * self.proven.value_range + self._demand.noise.proven_limit + steered
+        return count * self.proven.value_range + self.demand.noise.proven_limit + steered
 
     @cached_property
     def _noise_limit(self) -> int:
@@ -344,7 +289,8 @@ class RoundPlan:
         return 0 if self.proven is None else self.proven.statement.proof_bytes
 
     @cached_property
-    def _demand(self) -> Demand:
+    def demand(self) -> Demand:
+        """What the round asks of a packing."""
         members = self.noise_members
         own_noise = 0 if members else self._noise_limit
         noise = Noise()
@@ -367,111 +313,25 @@ class RoundPlan:
             noise=noise,
         )
 
-    def _choose(self) -> Packing:
-        """Return the packing of the named set, or of the set with the fewest bytes."""
-        if self.parameters != "auto":
-            return fit(ring_parameters(self.parameters, allow_insecure=self.allow_insecure), self._demand)
-        found: list[tuple[int, int, Packing]] = []
-        refusals = []
-        for order, name in enumerate(PARAMETER_NAMES):
-            try:
-                packing = fit(ring_parameters(name), self._demand)
-            except ParameterError as error:
-                refusals.append(str(error))
-                continue
-            shares = fit_sharing(packing, self.contributors, self.committee, proofs=False).share_bytes
-            found.append((packing.ciphertext_bytes + self.committee.size * shares, order, packing))
-        if not found:
-            raise ParameterError("no parameter set fits: " + "; ".join(refusals))
-        return min(found, key=lambda choice: choice[:2])[2]
-
-    def _choose_proven(self) -> Proven:
-        """Return what has fewer bytes in all, with the range argument or, if it saves nothing, without."""
-        found, refusals = self.proven_choices()
-        if not found:
-            raise ParameterError("; ".join(dict.fromkeys(refusals)))
-        return min(found, key=lambda choice: choice.total_bytes(self.committee))
-
-    def proven_choices(self) -> tuple[list[Proven], list[str]]:
-        """Return what fits, without the range argument before with it, and why the others do not fit."""
-        ring = ring_parameters(
-            PROVEN_PARAMETERS if self.parameters == "auto" else self.parameters, allow_insecure=self.allow_insecure
-        )
-        if len(ring.primes) > 1:
-            raise ParameterError(
-                f"{ring.name}: proofs need a modulus of one prime, since they speak about ciphertexts in its field; "
-                f'use {PROVEN_PARAMETERS} or "auto"'
-            )
-        found, refusals = [], []
-        for range_argument in (False, True):
-            try:
-                found.append(
-                    fit_proven(ring, self._demand, self.committee.members_needed, range_argument=range_argument)
-                )
-            except ParameterError as error:
-                refusals.append(str(error))
-        return found, refusals
-
     @cached_property
     def bounds(self) -> tuple[Bound, ...]:
         """Every inequality this plan satisfies, with both sides as numbers."""
-        packing, ring, committee = self.packing, self.packing.ring, self.committee
-        k, t, c = committee.size, committee.members_needed, committee.colluding
-        revealed = ring.degree * (1 + packing.chunks_per_key)
-        width = 2 * math.sqrt(2) * smoothing_parameter(revealed, SMOOTHING_BITS)
-        return (
-            *(
-                packing_bounds(packing, self.error_bound)
-                if self.proven is None
-                else proven_bounds(self.proven, self._demand, self.error_bound)
-            ),
-            Bound("the key sum fits its field", "p > 2·max|Σs| and p > k", f"{self.sharing.modulus}"),
-            Bound("Hint-MLWE reduction", "σ ≥ 2√2·η", f"{ring.sigma} ≥ {width:.2f} for {revealed} revealed"),
-            Bound("one set of clients per round", "3t > 2k + c", f"{3 * t} > {2 * k + c}"),
-            Bound(
-                "a client hides among honest ones",
-                "quorum ≥ 2 + assumed corrupt",
-                f"{self.quorum} ≥ {2 + self.assumed_corrupt_clients}",
-            ),
-        )
+        return plan_report.bounds(self)
 
     def report(self) -> str:
         """Return what this plan costs, guarantees and assumes, in words and numbers."""
-        from secureagg.plan_report import report
-
-        return report(self)
+        return plan_report.report(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values; floats are written in hexadecimal, so that nothing is rounded."""
-        return {
-            "format": FORMAT,
-            "layout": self.layout.to_bytes().hex(),
-            "clients": self.clients,
-            "quorum": self.quorum,
-            "l2_clip": float(self.l2_clip).hex(),
-            "value_bits": self.value_bits,
-            "value_bound": None if self.value_bound is None else float(self.value_bound).hex(),
-            "committee": {
-                "size": self.committee.size,
-                "threshold": self.committee.threshold,
-                "assumed_corrupt": self.committee.assumed_corrupt,
-                "mode": self.committee.mode,
-            },
-            "assumed_corrupt_clients": self.assumed_corrupt_clients,
-            "max_weight": self.max_weight,
-            "noise": None if self.noise is None else self.noise.to_json(),
-            "proofs": self.proofs,
-            "rotate": self.rotate,
-            "parameters": self.packing.ring.name,
-            "allow_insecure": self.allow_insecure,
-        }
+        return plan_json.to_json(self)
 
     def to_bytes(self) -> bytes:
         """Return the one canonical form, which is what is hashed: JSON, sorted keys, no spaces, ASCII.
 
         A plan made with parameters="auto" and one that names the set it chose are the same plan.
         """
-        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+        return plan_json.to_bytes(self)
 
     @classmethod
     def from_bytes(cls, encoded: bytes, *, allow_insecure: bool = False) -> RoundPlan:
@@ -479,30 +339,7 @@ class RoundPlan:
 
         A plan that allows toy parameters is refused unless this caller allows them too: bytes cannot ask for that.
         """
-        try:
-            fields = json.loads(encoded)
-            if fields.pop("format") != FORMAT:
-                raise EncodingError(f"plan: unknown format, this library reads {FORMAT!r}")
-            bound = fields["value_bound"]
-            fields |= {
-                "layout": Layout.from_bytes(bytes.fromhex(fields["layout"])),
-                "committee": Committee(**fields["committee"]),
-                "l2_clip": float.fromhex(fields["l2_clip"]),
-                "value_bound": None if bound is None else float.fromhex(bound),
-                "noise": None if fields["noise"] is None else mechanism_from_json(fields["noise"]),
-            }
-            if (noise := fields["noise"]) is not None and (noise.noise_by is None or noise.noise_std_grid is None):
-                raise EncodingError("plan: not in canonical form: who adds noise, and how much, is left open")
-            plan = cls(**fields)
-        except EncodingError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise EncodingError(f"plan: {printable(str(error))}") from error
-        if plan.allow_insecure and not allow_insecure:
-            raise EncodingError("plan: allows toy parameters; only tests accept that, with allow_insecure=True")
-        if plan.to_bytes() != encoded:
-            raise EncodingError("plan: not in canonical form")
-        return plan
+        return plan_json.from_bytes(cls, encoded, allow_insecure=allow_insecure)
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical form."""

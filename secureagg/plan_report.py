@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secureagg.bounds import FAILURE_BITS, Proven
+from secureagg.bounds import FAILURE_BITS, SMOOTHING_BITS, Bound, Proven, packing_bounds, proven_bounds
 from secureagg.dp.accounting import accountant, epsilon
+from secureagg.packings import proven_choices
+from secureagg.ring.bounds import smoothing_parameter
 
 if TYPE_CHECKING:
     from secureagg.plan import RoundPlan
 
-__all__ = ["report"]
+__all__ = ["bounds", "report"]
 
 
 def report(plan: RoundPlan) -> str:
@@ -58,6 +60,29 @@ def report(plan: RoundPlan) -> str:
     ]
     lines += [f"  {bound.meaning}: {bound.inequality}: {bound.numbers}" for bound in plan.bounds]
     return "\n".join(lines)
+
+
+def bounds(plan: RoundPlan) -> tuple[Bound, ...]:
+    """Return every inequality that the plan satisfies, with both sides as numbers."""
+    packing, ring, committee = plan.packing, plan.packing.ring, plan.committee
+    k, t, c = committee.size, committee.members_needed, committee.colluding
+    revealed = ring.degree * (1 + packing.chunks_per_key)
+    width = 2 * math.sqrt(2) * smoothing_parameter(revealed, SMOOTHING_BITS)
+    return (
+        *(
+            packing_bounds(packing, plan.error_bound)
+            if plan.proven is None
+            else proven_bounds(plan.proven, plan.demand, plan.error_bound)
+        ),
+        Bound("the key sum fits its field", "p > 2·max|Σs| and p > k", f"{plan.sharing.modulus}"),
+        Bound("Hint-MLWE reduction", "σ ≥ 2√2·η", f"{ring.sigma} ≥ {width:.2f} for {revealed} revealed"),
+        Bound("one set of clients per round", "3t > 2k + c", f"{3 * t} > {2 * k + c}"),
+        Bound(
+            "a client hides among honest ones",
+            "quorum ≥ 2 + assumed corrupt",
+            f"{plan.quorum} ≥ {2 + plan.assumed_corrupt_clients}",
+        ),
+    )
 
 
 def _failure_bits(plan: RoundPlan) -> int:
@@ -120,7 +145,7 @@ def _proof_lines(plan: RoundPlan, proven: Proven) -> list[str]:
     free = statement.delta / 2 - plan.error_bound
     steered = errors / free if errors >= free else 0.0
     terms = ", ".join(f"{name} {bits:.1f}" for name, bits in statement.soundness_terms.items())
-    found, refusals = plan.proven_choices()
+    found, refusals = proven_choices(plan.parameters, plan.demand, plan.committee, allow_insecure=plan.allow_insecure)
     costs = {bool(choice.statement.value_limit): f"{choice.total_bytes(plan.committee):,} bytes" for choice in found}
     refused = refusals[0] if refusals else ""
     return [

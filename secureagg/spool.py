@@ -18,7 +18,7 @@ import numpy as np
 
 from secureagg.errors import ParameterError
 from secureagg.ids import ClientIds
-from secureagg.messages import ContributionView, require_length, require_possible_length
+from secureagg.payload import ContributionView, require_length, require_possible_length
 from secureagg.plan import RoundPlan
 from secureagg.session import Session
 

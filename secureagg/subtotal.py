@@ -13,7 +13,7 @@ from functools import partial
 
 from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError
 from secureagg.he.total import Total
-from secureagg.messages import ContributionView
+from secureagg.payload import ContributionView
 from secureagg.session import Session
 from secureagg.verification import (
     Verdict,

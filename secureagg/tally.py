@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from secureagg.errors import EncodingError, ParameterError, UnattributedFault
+from secureagg.exchange import Request
 from secureagg.he.packing import Frame
 from secureagg.ids import ClientIds
-from secureagg.messages import ContributionView, Header, Request, digest_of, require_possible_length
+from secureagg.payload import ContributionView, Header, digest_of, require_possible_length
 from secureagg.ring import residues
 from secureagg.ring.ntt import tables
 from secureagg.ring.xof import PublicExpansion

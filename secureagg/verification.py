@@ -22,7 +22,7 @@ from secureagg.events import Event, Observer
 from secureagg.he.masking import polynomials
 from secureagg.he.sharing import check_combination, unpack_elements
 from secureagg.he.total import unpack_frame
-from secureagg.messages import ContributionView, Dealing, Header, require_length, require_possible_length
+from secureagg.payload import ContributionView, Dealing, Header, require_length, require_possible_length
 from secureagg.ring import workers
 from secureagg.session import Session
 from secureagg.zk import validity

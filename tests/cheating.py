@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 import secureagg as sa
+from secureagg.exchange import RevealAnswer, ShareCheck
 from secureagg.he.deal import BoxContext, Dealer, seal
 from secureagg.he.encrypt import Encryptor, OneTimeKey
 from secureagg.he.sharing import pack_elements, unpack_elements
-from secureagg.messages import Header, RevealAnswer, ShareCheck
+from secureagg.payload import Header
 from secureagg.roster import Label
 from tests.federation import Federation, quantised
 

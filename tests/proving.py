@@ -21,7 +21,7 @@ from secureagg.he.deal import BoxContext, Dealer, seal
 from secureagg.he.encrypt import OneTimeKey
 from secureagg.he.masking import polynomials
 from secureagg.he.sharing import Sharing
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.ring import residues
 from secureagg.roster import Label
 from secureagg.verification import instance, view_of

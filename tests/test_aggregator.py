@@ -44,7 +44,7 @@ def state_of(aggregator: sa.Aggregator) -> tuple[Any, ...]:
         if spool
         else list(aggregator._spool.clients())
     )
-    return tuple(aggregator._total.frame(index) for index in frames), aggregator.clients, tuple(files)
+    return tuple(aggregator._sum.total.frame(index) for index in frames), aggregator.clients, tuple(files)
 
 
 def opened(everyone: Federation, aggregator: sa.Aggregator, members: list[int] | None = None) -> sa.Result:

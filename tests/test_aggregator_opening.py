@@ -11,10 +11,10 @@ import pytest
 import secureagg as sa
 from secureagg import answers as answers_module
 from secureagg.errors import FaultyMemberError, QuorumError, UnattributedFault
+from secureagg.exchange import RevealAnswer
 from secureagg.he import packing as packing_module
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import pack_elements, unpack_elements
-from secureagg.messages import RevealAnswer
 from tests.cheating import dealt, signed_answer
 from tests.federation import Federation, answers_of, federation, same
 

@@ -18,7 +18,7 @@ import secureagg as sa
 from secureagg import answers as answers_module
 from secureagg.answers import _fewest, _subsets, contributions_left_out, enough_to_blame
 from secureagg.errors import FaultyMemberError, QuorumError
-from secureagg.messages import ShareCheck
+from secureagg.exchange import ShareCheck
 from secureagg.roster import Label
 from tests.federation import Federation, federation
 

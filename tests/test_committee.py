@@ -12,8 +12,9 @@ import pytest
 
 import secureagg as sa
 from secureagg.errors import EncodingError, ParameterError, QuorumError
+from secureagg.exchange import CHECK, EVERY_MEMBER, REVEAL, RequestHeader, RevealAnswer, ShareCheck
 from secureagg.he.sharing import key_sum, unpack_elements
-from secureagg.messages import CHECK, EVERY_MEMBER, REVEAL, Dealing, RequestHeader, RevealAnswer, ShareCheck
+from secureagg.payload import Dealing
 from secureagg.session import Prekey
 from secureagg.wire import Writer
 from tests.cheating import Parts, dealt, off_by_one

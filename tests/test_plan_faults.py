@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 import secureagg as sa
-from secureagg import aggregator as aggregator_module
 from secureagg import client as client_module
 from secureagg import committee as committee_module
+from secureagg import mean as mean_module
 from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import ParameterError
 from secureagg.grid import GridUpdate
@@ -79,7 +79,7 @@ def test_an_encrypted_round_of_the_same_values_opens_to_the_same_mean(
         noises = members()
         monkeypatch.setattr(client_module, "put_on_grid", lambda *_: Prepared(next(clients)))
         monkeypatch.setattr(committee_module, "GridNoise", lambda *_: Prepared(next(noises)))
-        monkeypatch.setattr(aggregator_module, "Mean", partial(Mean, noise=made._noise("aggregator")))
+        monkeypatch.setattr(mean_module, "Mean", partial(Mean, noise=made._noise("aggregator")))
         present = [Participant(parties.clients[i], [each]) for i, each in enumerate(updates)]
         (mean,) = run_round(parties.session, present, parties.members).mean
     assert mean.tobytes() == expected.tobytes()

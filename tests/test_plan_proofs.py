@@ -14,6 +14,7 @@ from secureagg import bounds as bounds_module
 from secureagg.bounds import fit_proven
 from secureagg.dp.quantise import norm_squared_bound
 from secureagg.errors import EncodingError, ParameterError
+from secureagg.packings import proven_choices
 from secureagg.plan import Committee, RoundPlan
 from secureagg.ring.bounds import noise_bound
 from secureagg.ring.params import PRIMES
@@ -96,7 +97,7 @@ def test_every_bound_holds_in_exact_integers(plan: RoundPlan) -> None:
 @given(proven_plans())
 @settings(max_examples=60, deadline=None)
 def test_the_range_argument_is_used_where_it_saves_bytes(plan: RoundPlan) -> None:
-    found, refusals = plan.proven_choices()
+    found, refusals = proven_choices(plan.parameters, plan.demand, plan.committee, allow_insecure=True)
     costs = {choice.statement.value_limit > 0: choice.total_bytes(plan.committee) for choice in found}
     assert len(found) + len(refusals) == 2
     assert plan.range_argument == (False not in costs or costs.get(True, math.inf) < costs[False])
@@ -117,7 +118,7 @@ def test_a_million_values_take_two_fields_a_coefficient(changes: dict[str, Any],
     assert (plan.packing.fields, plan.range_argument) == (2, range_argument)
     assert plan.packing.ring.name == "N2048_Q52" and plan.committee.mode == "robust"
     assert plan.bytes_per_client < 4.6 * 10**6
-    without = fit_proven(plan.packing.ring, plan._demand, 4, range_argument=False)
+    without = fit_proven(plan.packing.ring, plan.demand, 4, range_argument=False)
     assert without.packing.fields == (1 if range_argument else 2)
 
 

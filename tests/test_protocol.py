@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import secureagg as sa
 from secureagg.errors import FaultyMemberError, QuorumError, UnattributedFault
-from secureagg.messages import ShareCheck
+from secureagg.exchange import ShareCheck
 from tests.cheating import dealt, signed_check
 from tests.federation import TOYS, Federation, answers_of, federation, mean_of, quantised, same, toy_update
 
@@ -320,7 +320,7 @@ def test_a_sum_over_other_clients_than_the_request_is_not_opened() -> None:
     with federation() as everyone:
         aggregator = everyone.aggregator([0, 1, 2])
         answers = answers_of(everyone.members, everyone.session, aggregator.close())
-        for action in (aggregator._discount, aggregator._count):
+        for action in (aggregator._sum.discount, aggregator._sum.count):
             spare = sa.Aggregator(everyone.session, spool=everyone.directory / action.__name__)
             spare.admit(everyone.contribution(1))
             action(1, spare._spool.view(1))

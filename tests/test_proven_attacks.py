@@ -41,12 +41,12 @@ def everyone() -> Iterator[Federation]:
 def refuse(everyone: Federation, payload: bytes, why: str, client_id: int = LIAR) -> None:
     """Assert that an aggregator refuses this, blames this client, and goes on as if nothing had been."""
     aggregator = everyone.aggregator([0])
-    before = [aggregator._total.frame(i) for i in range(len(everyone.plan.packing.frames))]
+    before = [aggregator._sum.total.frame(i) for i in range(len(everyone.plan.packing.frames))]
     with pytest.raises(FaultyClientError) as caught:
         aggregator.admit(payload)
     assert caught.value.client_id == client_id and why in caught.value.reason
     assert aggregator.clients == (0,)
-    assert [aggregator._total.frame(i) for i in range(len(before))] == before
+    assert [aggregator._sum.total.frame(i) for i in range(len(before))] == before
 
 
 def lie(everyone: Federation, why: str, **changes: Any) -> None:

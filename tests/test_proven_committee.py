@@ -13,9 +13,10 @@ import pytest
 import secureagg as sa
 from secureagg import aggregator as aggregator_module
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError, QuorumError, UnattributedFault
+from secureagg.exchange import REVEAL, Request, RevealAnswer, ShareCheck
 from secureagg.he.deal import Dealer
 from secureagg.he.sharing import pack_elements, unpack_elements
-from secureagg.messages import REVEAL, ContributionView, Header, Request, RevealAnswer, ShareCheck
+from secureagg.payload import ContributionView, Header
 from secureagg.tally import _challenge, _InnerProducts
 from secureagg.tally import tally as make_tally
 from secureagg.verification import Verdict, verify_many
@@ -288,7 +289,7 @@ def test_a_client_dropped_or_counted_twice_in_the_sum_opens_nothing(everyone: Fe
     aggregator = everyone.aggregator([0, 1, 3])
     request = asked(everyone, aggregator)
     for index in range(len(everyone.plan.packing.frames)):
-        change = aggregator._total.subtract if times == 0 else aggregator._total.add
+        change = aggregator._sum.total.subtract if times == 0 else aggregator._sum.total.add
         change(index, aggregator._spool.view(1).frame(index))
     with pytest.raises(UnattributedFault, match=r"[Nn]othing was decoded"):
         aggregator.open(answers_of(everyone.members, everyone.session, request))
@@ -300,8 +301,8 @@ def test_a_ciphertext_replaced_after_admission_opens_nothing(everyone: Federatio
     request = asked(everyone, aggregator)
     other = parts_of(everyone.session, everyone.contribution(1 if swap == "own" else 0))
     for index, frame in enumerate(other.frames):
-        aggregator._total.subtract(index, aggregator._spool.view(1).frame(index))
-        aggregator._total.add(index, frame)
+        aggregator._sum.total.subtract(index, aggregator._spool.view(1).frame(index))
+        aggregator._sum.total.add(index, frame)
     with pytest.raises(UnattributedFault, match=r"[Nn]othing was decoded"):
         aggregator.open(answers_of(everyone.members, everyone.session, request))
 
@@ -366,7 +367,7 @@ def test_a_client_finds_that_its_contribution_is_not_in_the_tally(
     aggregator = everyone.aggregator([0, 2, 3] if fate == "dropped" else [0, 1, 2], spool=tmp_path)
     request = asked(everyone, aggregator)
     aggregator.open(answers_of(everyone.members, everyone.session, request))
-    published = b"".join(make_tally(everyone.session, request, aggregator._total.frame, aggregator._spool.view))
+    published = b"".join(make_tally(everyone.session, request, aggregator._sum.total.frame, aggregator._spool.view))
     with pytest.raises(UnattributedFault, match=r"this client's own contribution is not .*: the aggregator changed"):
         sa.verify_tally(everyone.session, published, mine=mine)
     with pytest.raises(FaultyClientError, match="client 1: its contribution is not"):

@@ -90,7 +90,7 @@ def named(verdicts: list[Verdict]) -> list[Verdict]:
 
 
 def summed(aggregator: sa.Aggregator) -> list[bytes]:
-    return [aggregator._total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
+    return [aggregator._sum.total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
 
 
 def admitting(everyone: Federation, paths: list[Path]) -> sa.Aggregator:

@@ -11,7 +11,8 @@ import pytest
 
 import secureagg as sa
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError, UnattributedFault
-from secureagg.messages import ContributionView, Header, Request
+from secureagg.exchange import Request
+from secureagg.payload import ContributionView, Header
 from secureagg.ring import residues
 from secureagg.tally import _challenge, _parse, tally
 from secureagg.wire import Writer

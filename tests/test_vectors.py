@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import secureagg as sa
+from secureagg.exchange import EVERY_MEMBER, Request, RevealAnswer, ShareCheck
 from secureagg.journal import Journal
-from secureagg.messages import EVERY_MEMBER, Request, RevealAnswer, ShareCheck
 from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
 from secureagg.ring.xof import PublicExpansion

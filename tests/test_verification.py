@@ -17,7 +17,7 @@ import pytest
 
 import secureagg as sa
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.verification import Verdict, instance, verify_contribution, verify_many, view_of
 from tests.federation import Federation, federation
 from tests.proving import forged, parts_of, proven_federation

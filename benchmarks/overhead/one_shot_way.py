@@ -22,9 +22,9 @@ from benchmarks.overhead.updates import L2_CLIP, Updates, errors, shapes
 from secureagg.dp.clipping import clip_factor
 from secureagg.dp.rotation import Rotation
 from secureagg.events import Event
+from secureagg.exchange import Request
 from secureagg.grid import GridUpdate
 from secureagg.layout import Layout
-from secureagg.messages import Request
 from secureagg.ring import workers
 
 __all__ = ["plan_of", "serve", "take_part"]

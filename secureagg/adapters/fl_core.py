@@ -27,7 +27,7 @@ from secureagg.he import tenseal
 from secureagg.he.tenseal_wire import Payload
 from secureagg.identity import Identity
 from secureagg.layout import Layout
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.plan import Committee, RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from secureagg.aggregator import Aggregator, Result
 from secureagg.client import contribute
 from secureagg.errors import UnattributedFault
+from secureagg.exchange import Request, RevealAnswer
 from secureagg.he.sharing import pack_elements, unpack_elements
 from secureagg.he.total import Total
-from secureagg.messages import ContributionView, Request, RevealAnswer
+from secureagg.payload import ContributionView
 from secureagg.roster import Label
 from secureagg.selfcheck.forgery import forged
 from secureagg.selfcheck.law import Case, Law, LawBroken, require

@@ -14,7 +14,7 @@ from secureagg.contribution import write_contribution
 from secureagg.he.deal import Dealer
 from secureagg.he.sharing import Sharing
 from secureagg.identity import Identity
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.roster import Label
 from secureagg.selfcheck.liar import Liar
 from secureagg.session import Session

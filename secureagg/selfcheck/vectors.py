@@ -19,10 +19,10 @@ import numpy as np
 from secureagg.aggregator import Aggregator
 from secureagg.committee import CommitteeMember
 from secureagg.errors import EncodingError, FaultyClientError
+from secureagg.exchange import RevealAnswer
 from secureagg.identity import Identity
 from secureagg.journal import Journal
 from secureagg.layout import Layout, Weights
-from secureagg.messages import RevealAnswer
 from secureagg.plan import RoundPlan
 from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters

@@ -8,17 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from secureagg.errors import FaultyClientError
-from secureagg.messages import (
-    CHECK,
-    EVERY_MEMBER,
-    REVEAL,
-    Dealing,
-    Header,
-    Request,
-    RevealAnswer,
-    ShareCheck,
-    request_digest,
-)
+from secureagg.exchange import CHECK, EVERY_MEMBER, REVEAL, Request, RevealAnswer, ShareCheck, request_digest
+from secureagg.payload import Dealing, Header
 from secureagg.roster import Label
 from tests.fuzz.mutations import Field, mutations
 from tests.fuzz.outcome import Verdict, judge

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import secureagg as sa
 from secureagg.errors import EncodingError, FaultyMemberError, SecureAggError
-from secureagg.messages import RevealAnswer, ShareCheck
+from secureagg.exchange import RevealAnswer, ShareCheck
 from secureagg.roster import Label
 from tests.federation import same
 from tests.fuzz.client_side import Row, in_order

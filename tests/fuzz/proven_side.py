@@ -15,7 +15,7 @@ from secureagg.errors import FaultyClientError
 from secureagg.he.deal import Dealer
 from secureagg.he.masking import polynomials
 from secureagg.he.total import unpack_frame
-from secureagg.messages import Header
+from secureagg.payload import Header
 from secureagg.ring import residues
 from secureagg.roster import Label
 from secureagg.verification import instance
@@ -208,7 +208,7 @@ def contributions(world: World, rounds: int, draw: random.Random) -> Iterator[Ro
         others = [*proven.payloads, everyone.contribution(MALLORY), everyone.contribution(3)]
         others.append(everyone.contribution(MALLORY, session=everyone.session_of(2)))
         aggregator, frames = proven.aggregator(), range(len(everyone.plan.packing.frames))
-        honest = [aggregator._total.frame(index) for index in frames]
+        honest = [aggregator._sum.total.frame(index) for index in frames]
 
         def deliver(encoded: bytes) -> str:
             nonlocal aggregator
@@ -220,7 +220,7 @@ def contributions(world: World, rounds: int, draw: random.Random) -> Iterator[Ro
                 raise
             finally:
                 if before.clients == (0, 1):
-                    assert [before._total.frame(index) for index in frames] == honest, "a refusal changed the sum"
+                    assert [before._sum.total.frame(index) for index in frames] == honest, "a refusal changed the sum"
                 else:
                     aggregator = proven.aggregator()
             assert before.clients == (0, 1, MALLORY), "somebody else was admitted"

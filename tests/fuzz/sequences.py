@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 
 import secureagg as sa
-from secureagg.messages import Request
+from secureagg.exchange import Request
 from secureagg.roster import Label
 from tests.cheating import Parts
 from tests.federation import same, toy_plan

@@ -134,8 +134,8 @@ class World:
         frames = range(len(self.everyone.plan.packing.frames))
         if clients not in self._sums:
             fresh = self.aggregator(clients)
-            self._sums[clients] = [fresh._total.frame(index) for index in frames]
-        found = [aggregator._total.frame(index) for index in frames]
+            self._sums[clients] = [fresh._sum.total.frame(index) for index in frames]
+        found = [aggregator._sum.total.frame(index) for index in frames]
         return aggregator.clients == clients and found == self._sums[clients]
 
     @cached_property

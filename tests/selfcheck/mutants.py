@@ -21,7 +21,7 @@ from secureagg.dp.quantise import Quantiser
 from secureagg.errors import EncodingError
 from secureagg.he import deal, encrypt, reconstruct, sharing
 from secureagg.he.reconstruct import Decoder
-from secureagg.messages import Dealing
+from secureagg.payload import Dealing
 from secureagg.ring import gaussian, masks, ntt, residues
 from secureagg.selfcheck import vectors
 from secureagg.tally import _InnerProducts

@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import secureagg as sa
 from secureagg import contribution as contribution_module
+from secureagg.exchange import EVERY_MEMBER, Request, RevealAnswer
 from secureagg.he.deal import Dealer
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.sharing import key_sum, unpack_elements
-from secureagg.messages import EVERY_MEMBER, Request, RevealAnswer
 from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
 from secureagg.ring.xof import PublicExpansion
@@ -195,7 +195,7 @@ def summed(session: sa.Session, aggregator: sa.Aggregator, answers: Sequence[byt
     keys = key_sum(sharing, sorted(sums)[: sharing.threshold], sums)
     decoder = Decoder(plan.packing, session.sid, plan.error_bound, keys)
     frames = range(len(plan.packing.frames))
-    return [int(v) for index in frames for v in decoder.values(aggregator._total, index)][: plan.layout.size]
+    return [int(v) for index in frames for v in decoder.values(aggregator._sum.total, index)][: plan.layout.size]
 
 
 def digests(plan: sa.RoundPlan, request: Request | None) -> dict[str, str]:

@@ -20,7 +20,8 @@ from secureagg.errors import (
     QuorumError,
     UnattributedFault,
 )
-from secureagg.messages import Header, Request
+from secureagg.exchange import Request
+from secureagg.payload import Header
 from secureagg.session import Session
 
 __all__ = ["PrivateRound"]

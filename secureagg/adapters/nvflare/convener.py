@@ -25,8 +25,8 @@ from secureagg.errors import (
     ParameterError,
     QuorumError,
 )
+from secureagg.exchange import Request
 from secureagg.layout import Layout
-from secureagg.messages import Request
 from secureagg.roster import Roster
 from secureagg.session import Session
 

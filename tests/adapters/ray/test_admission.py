@@ -54,7 +54,7 @@ def opened(everyone: Federation, aggregator: sa.Aggregator, round_number: int) -
 
 
 def summed(aggregator: sa.Aggregator) -> list[bytes]:
-    return [aggregator._total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
+    return [aggregator._sum.total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
 
 
 def test_the_sum_is_the_one_every_adapter_must_find(
