@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from secureagg.adapters.flower.node import Node
 from secureagg.adapters.flower.terms import Terms
 from secureagg.checks import as_whole
 from secureagg.client import contribute
-from secureagg.dp.ledger import Ledger
 from secureagg.errors import BudgetExhausted, EncodingError, ParameterError, SecureAggError
 from secureagg.events import Event
 from secureagg.layout import Weights
@@ -99,9 +97,7 @@ def _contribute(
     session = _rebuilt(terms, node, names, received, message)
     identity = node.identity()
     session.client_id(identity.public)  # before the work of training
-    if session.plan.noise is not None:
-        with node.ledger(session.plan) as ledger:
-            _require_budget(session.plan, ledger)
+    _require_budget(session.plan, node)
     message.content = envelope.stripped(message.content)
     generator = None if rounding is None else rounding(message, context)
     reply = app(message, context)
@@ -115,9 +111,9 @@ def _contribute(
     weight = _weight(terms, session, metrics)
     vector = vector_of(terms, session.plan, update, metrics)
     node.claim(session)
-    with nullcontext() if session.plan.noise is None else node.ledger(session.plan) as spending:
+    with node.ledger(session.plan) as ledger:
         payload = contribute(
-            session, identity, vector, weight, rounding_rng=generator, ledger=spending, observe=_note_clipping
+            session, identity, vector, weight, rounding_rng=generator, ledger=ledger, observe=_note_clipping
         )
     return Message(envelope.attached(envelope.marked(envelope.CONTRIBUTE), payload), reply_to=message)
 
@@ -151,12 +147,13 @@ def _offered(terms: Terms, node: Node, message: Message) -> Session:
     return offered
 
 
-def _require_budget(plan: RoundPlan, ledger: Ledger) -> None:
-    """Refuse a round that the ledger cannot afford, before the work of training."""
-    if not ledger.affords(plan.privacy_event()):
-        raise BudgetExhausted(
-            f"this node's privacy budget is used up: {len(ledger)} rounds are debited of {ledger.budget}"
-        )
+def _require_budget(plan: RoundPlan, node: Node) -> None:
+    """Raise BudgetExhausted for a round that the node cannot afford, before the work of training."""
+    with node.ledger(plan) as ledger:
+        if ledger is not None and not ledger.affords(plan.privacy_event()):
+            raise BudgetExhausted(
+                f"this node's privacy budget is used up: {len(ledger)} rounds are debited of {ledger.budget}"
+            )
 
 
 def _weight(terms: Terms, session: Session, metrics: dict[str, object]) -> int:

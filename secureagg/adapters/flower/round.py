@@ -1,4 +1,4 @@
-"""One private round over a grid: contributions in, the committee's noise, share checks with proofs, answers, the sum."""
+"""One private round over a grid: contributions, the committee's noise, share checks with proofs, answers, the sum."""
 
 from __future__ import annotations
 

@@ -111,7 +111,6 @@ class Terms:
         if (clip := update_clip(plan, len(self.metrics))) > self.l2_clip * (1 + 1e-12):
             raise ParameterError(f"the server's plan has l2_clip {clip}, this node asks for at most {self.l2_clip}")
 
-
     def _accept_noise(self, plan: RoundPlan) -> None:
         """Return None if a plan's noise is what these terms ask for; that it costs at most their ε, the plan checks."""
         offered, asked = _named(plan, plan.noise), _named(plan, self.noise)
@@ -130,7 +129,7 @@ def _named(plan: RoundPlan, noise: Mechanism | None) -> str:
         return "no noise"
     by = noise.added_by(proofs=plan.proofs, members=plan.committee.size)
     return (
-        f"{type(noise).__name__}(epsilon={noise.epsilon!r}, delta={noise.delta!r}, rounds={noise.rounds}, "
+        f"{type(noise).__name__}(epsilon={float(noise.epsilon)}, delta={float(noise.delta)}, rounds={noise.rounds}, "
         f"noise_by={by!r})"
     )
 
