@@ -79,9 +79,9 @@ class PrivateRound:
     def open(self, message_type: str, timeout: float | None) -> Result:
         """Let the committee open the sum.
 
-        As soon as enough members have answered, it is tried: members that are away cost no time, and a wrong answer
-        makes it wait for more. Where the committee adds noise, it gives that first, and who gave none is asked for
-        nothing else. Raises: as `Aggregator.close` and `Aggregator.open`.
+        As soon as enough members have answered, it is tried: members that are away cost no time then; a wrong answer
+        makes it wait for more. Noise and share checks wait for them ten seconds longer: who gave no noise can answer
+        nothing else, and is not asked. Raises: as `Aggregator.close` and `Aggregator.open`.
         """
         reports, needed = None, self.session.plan.committee.members_needed
         if self.session.plan.noise_members:
