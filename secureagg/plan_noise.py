@@ -26,11 +26,7 @@ def calibrated(plan: RoundPlan, noise: Mechanism) -> Mechanism:
             f"max_weight = {plan.max_weight} with noise: the sum of the weights would be released exactly, and no "
             "(ε, δ) covers that; use max_weight=1, which weighs clients alike"
         )
-    noise_by = noise.noise_by
-    if noise_by is None:
-        noise_by = "committee" if plan.proofs and plan.committee.size > 1 else "clients"
-        if noise_by not in noise.adders():
-            noise_by = "aggregator"
+    noise_by = noise.added_by(proofs=plan.proofs, members=plan.committee.size)
     if noise_by == "committee" and plan.committee.size == 1:
         raise ParameterError(
             'noise_by="committee" with a committee of one: it would know all of the noise; use noise_by="clients" '

@@ -108,8 +108,8 @@ def recorded() -> Iterator[Recorded]:
         return values, clamped
 
     def drawing(draw: Any) -> Any:
-        def drawn(self: Mechanism, size: int) -> Grid:
-            kept.drawn.append(draw(self, size))
+        def drawn(self: Mechanism, size: int, stream: Any = None) -> Grid:
+            kept.drawn.append(draw(self, size, stream))
             return kept.drawn[-1].copy()
 
         return drawn

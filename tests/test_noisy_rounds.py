@@ -74,7 +74,7 @@ def test_the_sums_noise_is_that_of_the_parties_who_add_it(
     as much again, is twenty and more away, and refused.
     """
     if factor != 1:
-        monkeypatch.setattr(kind, "draw", lambda self, size: discrete_gaussian(size, factor * self.std))
+        monkeypatch.setattr(kind, "draw", lambda self, size, stream=None: discrete_gaussian(size, factor * self.std))
         # Clients would draw so much noise anew for ever, as they keep to the bound of what they should draw.
         monkeypatch.setattr(sa.RoundPlan, "conditional", property(lambda self: False))
     layout = sa.Layout.of([np.zeros(4000)])
@@ -173,7 +173,7 @@ def test_a_member_draws_until_its_noise_is_within_what_it_proves(monkeypatch: py
         long[:2], beyond[5] = limit, -limit - 1
         assert 2 * limit**2 > statement.norm_bound >= (limit + 1) ** 2
         draws = [long, beyond, np.arange(18)]
-        monkeypatch.setattr(sa.DistributedGaussian, "draw", lambda self, size: draws.pop(0))
+        monkeypatch.setattr(sa.DistributedGaussian, "draw", lambda self, size, stream=None: draws.pop(0))
         assert GridNoise(everyone.plan).values.tolist() == list(range(18)) and not draws
 
 

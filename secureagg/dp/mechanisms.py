@@ -94,6 +94,13 @@ class _Budgeted:
         """Return what noise_by may be."""
         return (None, "clients", "committee")
 
+    def added_by(self, *, proofs: bool, members: int) -> NoiseBy:
+        """Return who adds the noise in a plan with or without proofs, of a committee of this many members."""
+        if self.noise_by is not None:
+            return self.noise_by
+        choice: NoiseBy = "committee" if proofs and members > 1 else "clients"
+        return choice if choice in self.adders() else "aggregator"
+
     @property
     def std(self) -> float:
         """The standard deviation of one party's noise, in grid steps. Requires: calibrated."""

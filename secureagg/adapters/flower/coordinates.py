@@ -69,14 +69,14 @@ def vector_of(terms: Terms, plan: RoundPlan, update: Tensors, metrics: Mapping[s
         for tensor in update:
             tensor *= factor
     scaled = [_metric(name, metrics.get(name)) / bound for name, bound in terms.metrics.items()]
-    return [*update, np.clip(scaled, -1, 1) * metric_unit(plan)]
+    return [*update, np.clip(scaled, -1, 1) * metric_unit(plan, len(terms.metrics))]
 
 
 def means_in(terms: Terms, plan: RoundPlan, mean: Tensors) -> tuple[Tensors, dict[str, float]]:
     """Return the mean update and the weighted mean of each metric."""
     if not terms.metrics:
         return mean, {}
-    unit = metric_unit(plan)
+    unit = metric_unit(plan, len(terms.metrics))
     means = {name: float(at) / unit * bound for at, (name, bound) in zip(mean[-1], terms.metrics.items(), strict=True)}
     return mean[:-1], means
 

@@ -15,6 +15,7 @@ __all__ = [
     "CONTRIBUTE",
     "MARKER",
     "MAX_PREKEYS",
+    "NOISE",
     "REVEAL",
     "SETUP",
     "attached",
@@ -33,7 +34,7 @@ MARKER = "secureagg"
 _BYTES = "secureagg-bytes"
 _STYPE = "secureagg"
 MAX_PREKEYS = 4096  # in one message: a server can make a member write so many small files
-SETUP, CONTRIBUTE, CHECK, REVEAL = "setup", "contribute", "check", "reveal"
+SETUP, CONTRIBUTE, NOISE, CHECK, REVEAL = "setup", "contribute", "noise", "check", "reveal"
 
 
 def is_train(message: Message) -> bool:

@@ -27,7 +27,8 @@ from secureagg.adapters.flower.strategies import require_sum
 from secureagg.adapters.flower.terms import Terms
 from secureagg.aggregator import Result
 from secureagg.checks import require_whole
-from secureagg.errors import FaultyMemberError, ParameterError, QuorumError, UnattributedFault
+from secureagg.dp.ledger import Ledger
+from secureagg.errors import BudgetExhausted, FaultyMemberError, ParameterError, QuorumError, UnattributedFault
 from secureagg.roster import Roster
 from secureagg.session import Session
 
@@ -42,7 +43,8 @@ class SecureGrid(Grid):  # type: ignore[misc]
     strategy: the one that will use it, which is refused if it needs single updates. terms: as on the nodes.
     committee_nodes: node ids of the committee, which may be nodes that never train; without them the first nodes that
     are asked to train. prekey_rounds: how many rounds ahead members publish keys for. spool: a directory in which
-    every round leaves what `secureagg verify` reads.
+    every round leaves what `secureagg verify` reads. ledger: the server's, for the models it releases: a round that it
+    cannot afford does not begin.
 
     Of a strategy's train messages, one round is made: every node that is in the sum replies with the same model, the
     one received plus the mean; the first of them with Σw as its weight and the others with 0, so that a weighted mean
@@ -62,6 +64,7 @@ class SecureGrid(Grid):  # type: ignore[misc]
         committee_nodes: Sequence[int] | None = None,
         prekey_rounds: int = 64,
         spool: str | os.PathLike[str] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         require_sum(strategy)
         require_whole("prekey_rounds", prekey_rounds, 1, envelope.MAX_PREKEYS)
@@ -76,6 +79,7 @@ class SecureGrid(Grid):  # type: ignore[misc]
         self._grid = grid
         self._terms = terms
         self._spool = None if spool is None else Path(spool)
+        self._ledger = ledger
         self._enrolment = Enrolment(grid, terms.committee.size, committee_nodes, prekey_rounds)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
@@ -104,13 +108,13 @@ class SecureGrid(Grid):  # type: ignore[misc]
             return _refused(messages, dict.fromkeys(messages, reason) | failures, {})
         try:
             current = self._round(model, list(cohort))
-        except FaultyMemberError as error:
+        except (BudgetExhausted, FaultyMemberError) as error:
             return _refused(messages, dict.fromkeys(messages, f"no round: {error}") | failures, {})
         current.collect(cohort, timeout)
         current.failures |= failures
         try:
             result = current.open(message_type, timeout)
-        except (QuorumError, FaultyMemberError, UnattributedFault) as error:
+        except (BudgetExhausted, QuorumError, FaultyMemberError, UnattributedFault) as error:
             return self._lost(messages, current, error)
         for member_id, reason in result.faults.items():
             _log.warning("secureagg: committee node %d: %s", self._enrolment.committee[member_id], reason)
@@ -119,15 +123,19 @@ class SecureGrid(Grid):  # type: ignore[misc]
     def _round(self, model: _Model, nodes: Sequence[int]) -> PrivateRound:
         """Return the round over these nodes, its session made."""
         known = self._enrolment
+        plan = self._terms.plan(layout_of(model.names, model.tensors), len(nodes))
+        if self._ledger is not None and not self._ledger.affords(plan.privacy_event()):
+            # Closing the round would refuse as well, but only once every node has trained and sent in vain.
+            raise BudgetExhausted(f"{len(self._ledger)} rounds are debited of the server's {self._ledger.budget}")
         session = Session(
-            self._terms.plan(layout_of(model.names, model.tensors), len(nodes)),
+            plan,
             Roster((known.identities[node] for node in nodes), (known.identities[node] for node in known.committee)),
             prekeys=known.prekeys(),
             round_number=known.round_number,
             model=extended(self._terms, model.tensors),
         )
         spool = None if self._spool is None else self._spool / str(known.round_number)
-        return PrivateRound(self._grid, known, session, nodes, spool)
+        return PrivateRound(self._grid, known, session, nodes, spool, self._ledger)
 
     def _lost(self, messages: Mapping[int, Message], current: PrivateRound, error: Exception) -> list[Message]:
         """Return errors for everybody: the round was not opened."""

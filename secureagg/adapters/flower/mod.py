@@ -17,9 +17,10 @@ from secureagg.adapters.flower.node import Node
 from secureagg.adapters.flower.terms import Terms
 from secureagg.checks import as_whole
 from secureagg.client import contribute
-from secureagg.errors import EncodingError, ParameterError, SecureAggError
+from secureagg.errors import BudgetExhausted, EncodingError, ParameterError, SecureAggError
 from secureagg.events import Event
 from secureagg.layout import Weights
+from secureagg.plan import RoundPlan
 from secureagg.session import Session
 
 __all__ = ["Rounding", "secure_mod"]
@@ -37,8 +38,12 @@ def secure_mod(terms: Terms, *, rounding: Rounding | None = None) -> Mod:
 
     Every `train` message is answered with a contribution to a private round, or with an error that says why not: also
     one that asks for weights in the clear. Other messages pass. The app's function sees messages as the strategy made
-    them. Of its reply nothing travels but the contribution: arrays, weight and the terms' metrics are in it.
+    them. Of its reply nothing travels but the contribution: arrays, weight and the terms' metrics are in it. With noise
+    the node debits its ledger first. Raises: ParameterError for `rounding` with noise, which counts on rounding that
+    nobody can know.
     """
+    if rounding is not None and terms.noise is not None:
+        raise ParameterError("rounding with noise: whoever knew the seeds would see through the rounding; leave it out")
 
     def mod(message: Message, context: Context, call_next: App) -> Message:
         if not envelope.is_train(message):
@@ -62,7 +67,7 @@ def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: 
         return _setup(node, message)
     if phase == envelope.CONTRIBUTE:
         return _contribute(terms, rounding, node, message, context, app)
-    if phase in (envelope.CHECK, envelope.REVEAL):
+    if phase in (envelope.NOISE, envelope.CHECK, envelope.REVEAL):
         return _serve(terms, node, phase, message)
     raise EncodingError(f"phase {phase!r} is unknown; server and nodes need the same version")
 
@@ -92,6 +97,7 @@ def _contribute(
     session = _rebuilt(terms, node, names, received, message)
     identity = node.identity()
     session.client_id(identity.public)  # before the work of training
+    _require_budget(session.plan, node)
     message.content = envelope.stripped(message.content)
     generator = None if rounding is None else rounding(message, context)
     reply = app(message, context)
@@ -105,7 +111,10 @@ def _contribute(
     weight = _weight(terms, session, metrics)
     vector = vector_of(terms, session.plan, update, metrics)
     node.claim(session)
-    payload = contribute(session, identity, vector, weight, rounding_rng=generator, observe=_note_clipping)
+    with node.ledger(session.plan) as ledger:
+        payload = contribute(
+            session, identity, vector, weight, rounding_rng=generator, ledger=ledger, observe=_note_clipping
+        )
     return Message(envelope.attached(envelope.marked(envelope.CONTRIBUTE), payload), reply_to=message)
 
 
@@ -138,6 +147,15 @@ def _offered(terms: Terms, node: Node, message: Message) -> Session:
     return offered
 
 
+def _require_budget(plan: RoundPlan, node: Node) -> None:
+    """Raise BudgetExhausted for a round that the node cannot afford, before the work of training."""
+    with node.ledger(plan) as ledger:
+        if ledger is not None and not ledger.affords(plan.privacy_event()):
+            raise BudgetExhausted(
+                f"this node's privacy budget is used up: {len(ledger)} rounds are debited of {ledger.budget}"
+            )
+
+
 def _weight(terms: Terms, session: Session, metrics: dict[str, object]) -> int:
     if session.plan.max_weight == 1:
         return 1
@@ -157,9 +175,10 @@ def _note_clipping(event: Event) -> None:
 
 def _serve(terms: Terms, node: Node, phase: str, message: Message) -> Message:
     """Answer as a committee member. The model is not at hand here: its digest is taken from the server's record."""
-    session = _offered(terms, node, message)
+    session, member = _offered(terms, node, message), node.member()
+    if phase == envelope.NOISE:
+        return Message(envelope.attached(envelope.marked(phase), member.add_noise(session)), reply_to=message)
     (request,) = envelope.parts_in(message, "payload")
-    member = node.member()
     if phase == envelope.CHECK:
         content = envelope.attached(envelope.marked(phase), member.check(session, request))
     else:

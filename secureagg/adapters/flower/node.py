@@ -1,14 +1,15 @@
-"""What a node keeps: its identity, its journal as a committee member, where it has contributed, and whom it trusts.
+"""What a node keeps: its identity, its journal as a committee member, where it has contributed, what it has spent of
+its privacy budget, and whom it trusts.
 
-The identity's seed is in the Context that Flower keeps for a run, or in a file that the node's owner names. The journal
-and the claims are files, since Flower may run several messages of a node at once, each with its own copy of the
-Context: only a file that can be made once makes a second answer impossible.
+The identity's seed is in the Context that Flower keeps for a run, or in a file that the node's owner names. Journal,
+claims and ledger are files of that identity, since Flower may run several messages of a node at once, each with its own
+copy of the Context: only a file that can be made once makes a second answer impossible.
 
 | key of node config | says |
 |---|---|
 | `secureagg-roster` | a file with `Roster.to_bytes()`: the only clients and committee this node takes part with |
 | `secureagg-identity` | a file with the 32 bytes of `Identity.to_seed()`, for an identity that outlives the run |
-| `secureagg-directory` | where journal and claims go, by default `$FLWR_HOME/secureagg` or `~/.flwr/secureagg` |
+| `secureagg-directory` | where all else goes, by default `$FLWR_HOME/secureagg` or `~/.flwr/secureagg` |
 
 `secureagg-roster` may stand in the run config instead, for simulations. Run config comes with the run, so from whoever
 starts it: there it protects no more than trust on first use does. Identity and directory are the owner's alone.
@@ -18,12 +19,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from secureagg.adapters.flower.engine import ConfigRecord, Context
 from secureagg.committee import CommitteeMember
+from secureagg.dp.ledger import Ledger
+from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
+from secureagg.plan import RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session
 
@@ -94,6 +99,22 @@ class Node:
             ) from error
         except OSError as error:
             raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
+
+    def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
+        """Return this identity's ledger, made for all rounds of the plan's noise if there is none; without noise None.
+
+        Raises: ParameterError for a file that is open elsewhere, or was made for rounds that cost something else;
+        EncodingError for a damaged one.
+        """
+        if (noise := plan.noise) is None:
+            return nullcontext()
+        return Ledger(
+            self._directory(self.identity()) / "ledger",
+            (noise.epsilon, noise.delta),
+            Relation.ZERO_OUT,
+            planned=[plan.privacy_event(noise.rounds)],
+            unit="all examples of this node",
+        )
 
     def _directory(self, identity: Identity) -> Path:
         named = self._setting("secureagg-directory")

@@ -43,8 +43,8 @@ def _require_sum(strategy: flower.Strategy) -> None:
     if isinstance(strategy, _SERVER_CLIPPING):
         raise ParameterError(
             f"{name} clips each client's update on the server, which sees none of them: clip on the clients, by "
-            f"secure_mod(Terms(l2_clip={getattr(strategy, 'clipping_norm', '…')}, …)); for noise on the mean, wrap the "
-            "strategy in DifferentialPrivacyClientSideFixedClipping with the same norm"
+            f"secure_mod(Terms(l2_clip={getattr(strategy, 'clipping_norm', '…')}, …)); for noise, give these "
+            "terms a noise=, or wrap the strategy in DifferentialPrivacyClientSideFixedClipping with the same norm"
         )
     if isinstance(strategy, _ADAPTIVE_CLIPPING):
         raise ParameterError(

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from secureagg.checks import require_between
+from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
 from secureagg.plan import Committee, RoundPlan
 
 __all__ = ["Terms", "metric_unit", "update_clip"]
 
-# A metric's coordinate is at most an eighth of the largest value: three bits less of resolution than values have, and
-# a bound on the whole vector that is hardly longer than the clip.
+# A metric's coordinate is at most an eighth of the largest value, or where vectors are rotated of the clip: three bits
+# less of resolution than values have, and a bound on the whole vector that is hardly longer than the clip.
 _METRIC_SHARE = 8
 
 
@@ -22,8 +23,10 @@ _METRIC_SHARE = 8
 class Terms:
     """Settings of private rounds, the same text on server and nodes.
 
-    quorum, l2_clip, value_bits, value_bound, committee, assumed_corrupt_clients, proofs: as in `RoundPlan`, whose
-    clients are each round's cohort. l2_clip is that of the update; what a metric adds to the vector comes on top.
+    quorum, l2_clip, value_bits, value_bound, committee, assumed_corrupt_clients, proofs, rotate: as in `RoundPlan`,
+    whose clients are each round's cohort. l2_clip is that of the update; what a metric adds to the vector comes on top.
+    noise: a mechanism (`sa.DistributedGaussian`, …), sized for that whole vector; its `rounds` are those of all runs
+    together that train on the same examples. It needs max_weight=1.
     max_weight: the largest `weighted_by`; 1 counts every client alike, whatever it reports.
     weighted_by: the strategy's `weighted_by_key`, a whole number that the app reports as a metric.
     metrics: further metrics that the app reports, such as a loss, each with the largest magnitude it may have (larger
@@ -40,6 +43,8 @@ class Terms:
     value_bound: float | None = None
     assumed_corrupt_clients: int = 0
     proofs: bool = False
+    noise: Mechanism | None = None
+    rotate: bool = False
     weighted_by: str = "num-examples"
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -59,9 +64,9 @@ class Terms:
         Raises: ParameterError if none fits.
         """
         bound = self.value_bound
-        if self.metrics and bound is None:
+        if self.metrics and bound is None and not self.rotate:
             bound = self.l2_clip  # not the longer clip of the whole vector: values keep their resolution
-        unit = (self.l2_clip if bound is None else bound) / _METRIC_SHARE
+        unit = (self.l2_clip if bound is None or self.rotate else bound) / _METRIC_SHARE
         return RoundPlan(
             layout=self.layout(model),
             clients=clients,
@@ -73,6 +78,8 @@ class Terms:
             assumed_corrupt_clients=self.assumed_corrupt_clients,
             max_weight=self.max_weight,
             proofs=self.proofs,
+            noise=self.noise,
+            rotate=self.rotate,
         )
 
     def layout(self, model: Layout) -> Layout:
@@ -100,14 +107,37 @@ class Terms:
                 raise ParameterError(f"the server's plan has {name} {offered}, this node asks for at least {asked}")
         if mine.mode == "robust" and plan.committee.mode != "robust":
             raise ParameterError("the server's plan has an optimistic committee, this node asks for a robust one")
-        if plan.noise is not None:
-            raise ParameterError("the server's plan has noise, which these terms do not know")
+        self._accept_noise(plan)
         if (clip := update_clip(plan, len(self.metrics))) > self.l2_clip * (1 + 1e-12):
             raise ParameterError(f"the server's plan has l2_clip {clip}, this node asks for at most {self.l2_clip}")
 
+    def _accept_noise(self, plan: RoundPlan) -> None:
+        """Return None if a plan's noise is what these terms ask for; that it costs at most their ε, the plan checks."""
+        offered, asked = _named(plan, plan.noise), _named(plan, self.noise)
+        if offered != asked:
+            raise ParameterError(f"the server's plan has {offered}, this node asks for {asked}")
+        least = None if self.noise is None else self.noise.noise_std_grid
+        if plan.noise is not None and least is not None and plan.noise.std < least:
+            raise ParameterError(f"the server's plan has noise_std_grid {plan.noise.std}, this node asks for {least}")
+        if plan.rotate != self.rotate:
+            raise ParameterError(f"the server's plan has rotate {plan.rotate}, this node asks for {self.rotate}")
 
-def metric_unit(plan: RoundPlan) -> float:
-    """Return what a metric at its bound is as a coordinate, in the update's units."""
+
+def _named(plan: RoundPlan, noise: Mechanism | None) -> str:
+    """Return a mechanism in such a plan, but for how much noise that is: what two parties compare."""
+    if noise is None:
+        return "no noise"
+    by = noise.added_by(proofs=plan.proofs, members=plan.committee.size)
+    return (
+        f"{type(noise).__name__}(epsilon={float(noise.epsilon)}, delta={float(noise.delta)}, rounds={noise.rounds}, "
+        f"noise_by={by!r})"
+    )
+
+
+def metric_unit(plan: RoundPlan, metrics: int) -> float:
+    """Return what a metric at its bound is as a coordinate, in the update's units, in a plan with so many metrics."""
+    if plan.rotate:  # no coordinate is bounded by itself; the whole vector's clip is √(l2_clip² + metrics · unit²)
+        return plan.l2_clip / math.sqrt(_METRIC_SHARE**2 + metrics)
     return plan.quantiser.bound / _METRIC_SHARE
 
 
@@ -115,4 +145,4 @@ def update_clip(plan: RoundPlan, metrics: int) -> float:
     """Return the L2 clip of the update alone, in a plan whose vector ends with so many metrics."""
     if not metrics:
         return plan.l2_clip
-    return math.sqrt(max(0.0, plan.l2_clip**2 - metrics * metric_unit(plan) ** 2))
+    return math.sqrt(max(0.0, plan.l2_clip**2 - metrics * metric_unit(plan, metrics) ** 2))

@@ -243,7 +243,9 @@ class Round:
         return without
 
     def _from_members(self, verb: str, request: Request, silent: dict[str, str]) -> list[bytes]:
-        replies = self._ask(verb, {site: request.for_member(number) for number, site in enumerate(self._committee)})
+        """Return what the members who can answer reply; `silent` gains who does not, with the reason."""
+        asked = {self._committee[number]: request.for_member(number) for number in self._aggregator.asked}
+        replies = self._ask(verb, asked)
         silent |= replies.refusals
         return list(replies.given.values())
 

@@ -128,6 +128,21 @@ def test_a_committee_that_fails_costs_the_round_and_no_more(tmp_path: Path) -> N
     assert same(tensors_of(arrays), common.expected_mean(round_number=2)) and not errors
 
 
+def test_prekeys_last_one_and_a_half_batches_without_their_member(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    assert not any(world.round(number)[1] for number in (1, 2))  # the second renews the batch of four
+
+    def dead(phase: str, message: Message) -> Message:
+        node = message.metadata.dst_node_id if phase.startswith("to ") else message.metadata.src_node_id
+        return away(message) if node == 101 else message
+
+    world.grid.between = dead
+    for number in range(3, 9):
+        assert set(world.round(number)[1]) == {101}
+    _, errors = world.round(9)
+    assert "committee node 101 has no prekey for this round" in errors[102]
+
+
 def published(world: World, **fields: Any) -> Callable[[Message], Message]:
     """Return what has a node publish something else."""
 

@@ -227,7 +227,7 @@ def test_members_answer_only_for_rosters_they_trust(tmp_path: Path, identities: 
     assert all("2 committee members answered, 3 are needed" in reply.error.reason for reply in replies)
 
 
-@pytest.mark.parametrize("phase", ["reveal", "check", "contribute", "setup", "unheard-of"])
+@pytest.mark.parametrize("phase", ["reveal", "check", "noise", "contribute", "setup", "unheard-of"])
 def test_marked_messages_without_their_fields_are_refused(tmp_path: Path, phase: str) -> None:
     message = train_message(101)
     message.content["secureagg"] = ConfigRecord({"phase": phase})

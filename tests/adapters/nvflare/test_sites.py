@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,22 @@ def test_a_member_without_noise_is_named(folder: Path) -> None:
     job.between = lambda verb, site, message: b"x" if (verb, site) == ("noise", "site-1") else message
     with pytest.raises(sa.QuorumError, match="site-1: a request for noise is empty"):
         current.finish()
+
+
+@pytest.mark.parametrize("proofs", [False, True])
+def test_a_member_without_noise_is_asked_for_nothing_else(folder: Path, proofs: bool) -> None:
+    noise = sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2, noise_by="committee")
+    job = Job(folder, terms_of(noise=noise, max_weight=1, committee=SITES, proofs=proofs))
+    asked: dict[str, list[str]] = defaultdict(list)
+
+    def withholding(verb: str, site: str, message: bytes) -> bytes:
+        asked[verb].append(site)
+        return b"x" if (verb, site) == ("noise", "site-1") else message
+
+    job.between = withholding
+    outcome = job.round()
+    assert outcome.sites == SITES and outcome.faults == {"site-1": "a request for noise is empty"}
+    assert asked["respond"] == list(SITES[1:]) and asked["check"] == (list(SITES[1:]) if proofs else [])
 
 
 def test_prekeys_come_in_batches_and_go_with_the_job(folder: Path) -> None:
