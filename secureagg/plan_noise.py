@@ -40,14 +40,15 @@ def exposure(plan: RoundPlan, noise_by: NoiseBy | None) -> Exposure:
 
     Requires: the plan has noise, of any amount; noise_by is the adder that it settled on.
     """
-    # Of each party rounding, noise in norm and noise in coordinates may be drawn anew, at 2^-60 each. All parties
-    # count: those noises too are then not quite what is accounted for.
-    redrawn = 3 * max(plan.clients, plan.committee.size) * 2.0**-REDRAW_BITS if plan.conditional else 0.0
+    # Of each party whose noise is accounted for, rounding, noise in norm and noise in coordinates may be drawn anew, at
+    # 2^-60 each. What the others add, drawn anew or not, is independent of the client: post-processing.
+    honest = _honest(plan, noise_by)
+    redrawn = 3 * honest * 2.0**-REDRAW_BITS if plan.conditional else 0.0
     return Exposure(
         l2_clip_grid=plan.clip_grid,
         norm_bound=plan.rounded_norm_bound,
         dimension=plan.layout.size,
-        honest=_honest(plan, noise_by),
+        honest=honest,
         redrawn=redrawn,
     )
 

@@ -139,11 +139,12 @@ def test_rotation_narrows_the_grid_to_what_rotated_updates_hold() -> None:
 @pytest.mark.parametrize("kind", [sa.DistributedGaussian, sa.Skellam, sa.CentralGaussian])
 @pytest.mark.parametrize("noise_by", ["clients", "committee"])
 def test_what_is_drawn_anew_is_paid_for(kind: Kind, proofs: bool, noise_by: Any) -> None:
-    """Rounding, norm and coordinates of each of six clients, or of five members; nothing without bounds to keep."""
+    """Rounding, norm and coordinates of each party that is counted on, three of six or of five; or nothing is kept."""
     plan = plan_of(kind, proofs=proofs, noise_by="aggregator" if kind is sa.CentralGaussian else noise_by)
     kept = proofs or kind is sa.Skellam
     assert plan.conditional == kept
-    assert plan.privacy_event().redrawn_probability == (3 * 6 * 2.0**-60 if kept else 0.0)
+    counted = 1 if kind is sa.CentralGaussian else 3
+    assert plan.privacy_event().redrawn_probability == (3 * counted * 2.0**-60 if kept else 0.0)
 
 
 # ε.
