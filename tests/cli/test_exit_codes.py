@@ -113,7 +113,7 @@ class TestReached:
 
     def test_interrupted(self, tmp_path: Path) -> None:
         """A real SIGINT while rounds go on."""
-        command = [sys.executable, "-c", program(""), *SMALL, "--rounds", "100000", "--no-report"]
+        command = [sys.executable, "-c", program(""), *SMALL, "--rounds", "100000", "--drop", "0", "--no-report"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
             assert process.stderr is not None
             while not process.stderr.readline().startswith("round"):
