@@ -1,21 +1,26 @@
-"""What the commands that audit share: seeds, and the runs of an audit as they are printed."""
+"""What the commands that audit share: seeds, and the runs of an audit, timed, printed and judged."""
 
 from __future__ import annotations
 
+import json
 import os
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from secureagg.cli.exit_codes import ExitCode
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 if TYPE_CHECKING:
     from secureagg.dp.audit import AuditResult
 
-__all__ = ["CONFIDENCE", "Part", "print_parts", "stream_of", "where"]
+__all__ = ["CONFIDENCE", "audit_runs", "stream_of"]
 
 CONFIDENCE = 0.975  # of each of two runs
 
@@ -50,11 +55,6 @@ class Part:
         )
 
 
-def where(alone: bool) -> str:
-    """Return where the canaries are, in words."""
-    return "each canary alone" if alone else "all canaries together"
-
-
 def stream_of(seed: int | None) -> SecretStream:
     """Return where coins and noise come from: the operating system, or a seed. Raises: ParameterError if it is long."""
     if seed is None:
@@ -64,10 +64,48 @@ def stream_of(seed: int | None) -> SecretStream:
     return SecretStream(seed.to_bytes(KEY_BYTES, "little"))
 
 
-def print_parts(console: Console, parts: list[Part], verdicts: list[str]) -> None:
+def audit_runs(
+    audited: str,
+    run: Callable[[bool], AuditResult],
+    ways: Iterable[bool],
+    *,
+    heading: Mapping[str, object],
+    as_json: bool,
+    seconds: Callable[[bool], float] | None = None,
+) -> None:
+    """Make the runs, alone or not, and print what each found.
+
+    audited: what is, in words. heading: what `--json` says of the claim, beside confidence and verdict. seconds: about
+    how long a run takes. Raises: typer.Exit with the code of a violation, if there is one.
+    """
+    parts, verdicts = [], []
+    said = Console(stderr=True, soft_wrap=True)
+    for alone in ways:
+        takes = "" if seconds is None else f", about {seconds(alone):.0f} s"
+        said.print(f"Auditing {audited} with {_where(alone)}{takes} …", style="dim", highlight=False)
+        started = time.perf_counter()
+        found = run(alone)
+        parts.append(Part.of(found, time.perf_counter() - started))
+        verdicts.append(found.verdict)
+    violated = any(part.violated for part in parts)
+    if as_json:
+        judged = {**heading, "confidence": CONFIDENCE, "violated": violated, "runs": [vars(part) for part in parts]}
+        typer.echo(json.dumps(judged, indent=2))
+    else:
+        _print_parts(Console(), parts, verdicts)
+    if violated:
+        raise typer.Exit(ExitCode.FAULTY_PARTY)
+
+
+def _where(alone: bool) -> str:
+    """Return where the canaries are, in words."""
+    return "each canary alone" if alone else "all canaries together"
+
+
+def _print_parts(console: Console, parts: list[Part], verdicts: list[str]) -> None:
     """Print each run with its verdict."""
     for part, verdict in zip(parts, verdicts, strict=True):
-        console.print(Text(f"With {where(not part.canaries_together)}:", style="bold"))
+        console.print(Text(f"With {_where(not part.canaries_together)}:", style="bold"))
         console.print(
             Text(
                 f"  {part.correct} of {part.guesses} guesses right, {part.canaries} canaries, {part.seconds:.1f} s\n"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from secureagg.cli.audited_runs import CONFIDENCE, Part, print_parts, stream_of, where
-from secureagg.cli.exit_codes import ExitCode
+from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
 from secureagg.cli.failures import DebugOption, debugging, reported
 
 if TYPE_CHECKING:
@@ -87,34 +83,24 @@ def audit_plan(
     """
     with reported(debugging(context, debug)):
         noise = _noise(epsilon, delta, rounds, by, skellam)
-        parts, verdicts = [], []
-        said = Console(stderr=True, soft_wrap=True)
-        for alone in _runs(bug):
-            about = _seconds(canaries, rounds, alone, rotate)
-            said.print(f"Auditing a plan with {where(alone)}, about {about:.0f} s …", style="dim", highlight=False)
-            started = time.perf_counter()
-            found = _run(noise, rotate, canaries, bug, alone, seed)
-            parts.append(Part.of(found, time.perf_counter() - started))
-            verdicts.append(found.verdict)
-        violated = any(part.violated for part in parts)
-        if as_json:
-            heading = {
-                "mechanism": noise.name,
-                "noise_by": by,
-                "rotate": rotate,
-                "bug": bug,
-                "epsilon": epsilon,
-                "delta": delta,
-                "rounds": rounds,
-                "relation": "zero-out",
-                "confidence": CONFIDENCE,
-                "violated": violated,
-            }
-            typer.echo(json.dumps(heading | {"runs": [vars(part) for part in parts]}, indent=2))
-        else:
-            print_parts(Console(), parts, verdicts)
-        if violated:
-            raise typer.Exit(ExitCode.FAULTY_PARTY)
+        heading = {
+            "mechanism": noise.name,
+            "noise_by": by,
+            "rotate": rotate,
+            "bug": bug,
+            "epsilon": epsilon,
+            "delta": delta,
+            "rounds": rounds,
+            "relation": "zero-out",
+        }
+        audit_runs(
+            "a plan",
+            lambda alone: _run(noise, rotate, canaries, bug, alone, seed),
+            _runs(bug),
+            heading=heading,
+            as_json=as_json,
+            seconds=lambda alone: _seconds(canaries, rounds, alone, rotate),
+        )
 
 
 def _noise(epsilon: float, delta: float, rounds: int, by: Adder, skellam: bool) -> Mechanism:

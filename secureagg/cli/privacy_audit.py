@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from secureagg.cli.audited_runs import CONFIDENCE, Part, print_parts, stream_of, where
-from secureagg.cli.exit_codes import ExitCode
+from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.options import refuse_given
 
@@ -96,32 +92,20 @@ def audit(
         return
     with reported(debugging(context, debug)):
         _require_known(mechanism, bug)
-        parts, verdicts = [], []
-        said = Console(stderr=True, soft_wrap=True)
-        for alone in (False, True):
-            if not _applies(bug, alone):
-                continue
-            said.print(f"Auditing {mechanism} with {where(alone)} …", style="dim", highlight=False)
-            started = time.perf_counter()
-            found = _run(mechanism, epsilon, delta, canaries, bug, alone, seed)
-            parts.append(Part.of(found, time.perf_counter() - started))
-            verdicts.append(found.verdict)
-        violated = any(part.violated for part in parts)
-        if as_json:
-            heading = {
-                "mechanism": mechanism.value,
-                "bug": bug,
-                "epsilon": epsilon,
-                "delta": delta,
-                "relation": "replace" if bug is BugName.WRONG_RELATION else "zero-out",
-                "confidence": CONFIDENCE,
-                "violated": violated,
-            }
-            typer.echo(json.dumps(heading | {"runs": [vars(part) for part in parts]}, indent=2))
-        else:
-            print_parts(Console(), parts, verdicts)
-        if violated:
-            raise typer.Exit(ExitCode.FAULTY_PARTY)
+        heading = {
+            "mechanism": mechanism.value,
+            "bug": bug,
+            "epsilon": epsilon,
+            "delta": delta,
+            "relation": "replace" if bug is BugName.WRONG_RELATION else "zero-out",
+        }
+        audit_runs(
+            mechanism,
+            lambda alone: _run(mechanism, epsilon, delta, canaries, bug, alone, seed),
+            [alone for alone in (False, True) if _applies(bug, alone)],
+            heading=heading,
+            as_json=as_json,
+        )
 
 
 def _require_known(mechanism: MechanismName, bug: BugName | None) -> None:
