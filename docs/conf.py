@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from operator import attrgetter
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -18,10 +19,20 @@ tensorflow = MagicMock()
 tensorflow.autograph.experimental.do_not_convert = lambda function: function
 sys.modules |= {"keras": keras, "tensorflow": tensorflow}
 
-# Nor does the adapter's reference need Flower, but for the class that its grid is one of.
-flwr = MagicMock()
+# Nor do the adapters' references need the engines, but for the classes that theirs are and what decorates methods.
+flwr, nvflare, ray = MagicMock(), MagicMock(), MagicMock()
 flwr.serverapp.Grid = type("Grid", (), {})
+nvflare.apis.dxo_filter.DXOFilter = type("DXOFilter", (), {})
+nvflare.app_common.aggregators.model_aggregator.ModelAggregator = type("ModelAggregator", (), {})
+for decorator in ("init", "final", "publish"):
+    setattr(nvflare.collab.collab, decorator, lambda method: method)
 sys.modules |= {"flwr.app": flwr.app, "flwr.common.constant": flwr.common.constant, "flwr.serverapp": flwr.serverapp}
+sys.modules |= {"nvflare": nvflare, "nvflare.collab": nvflare.collab, "ray": ray}
+for area, modules in {
+    "apis": "dxo dxo_filter event_type fl_constant fl_context server_engine_spec shareable",
+    "app_common": "abstract.fl_model aggregators.model_aggregator app_constant app_event_type default_component_policy",
+}.items():
+    sys.modules |= {f"nvflare.{area}.{name}": attrgetter(f"{area}.{name}")(nvflare) for name in modules.split()}
 
 project = "secureagg"
 copyright = "The secureagg authors"
