@@ -129,6 +129,8 @@ def _private_mean(r: Results) -> Iterator[str]:
         for f in r["figures"].values()
     ]
     yield from _table(["noise", "values", "ε", "field bits", "ratio", "rounded norm"], rows)
+    yield ""
+    yield from (f"- {key}: no grid has sums that fit" for key in r["without_grid"])
     yield from _verdicts(r)
 
 
