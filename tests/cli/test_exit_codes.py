@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,7 +115,10 @@ class TestReached:
     def test_interrupted(self, tmp_path: Path) -> None:
         """A real SIGINT while rounds go on."""
         command = [sys.executable, "-c", program(""), *SMALL, "--rounds", "100000", "--drop", "0", "--no-report"]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background ignores it
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=interruptible
+        ) as process:
             assert process.stderr is not None
             while not process.stderr.readline().startswith("round"):
                 assert process.poll() is None
