@@ -4,7 +4,8 @@ A canary is a client whose update, ten times too long, points along a direction 
 turn over the rounds, so that noise which differs from round to round hides it, and nothing else. Where the plan rotates
 updates, that is the direction after the rotation, which is public. `CrowdedSums` has all
 canaries in the same sums. In `LonelySums` each is in sums of its own, of as few parties as the plan allows: only so can
-it be seen whether one party's noise is missing.
+it be seen whether one party's noise is missing. All is done in one thread: a canary's part is so short that threads
+would spend their time taking turns.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from secureagg.errors import ParameterError
 from secureagg.layout import Layout
 from secureagg.plan import RoundPlan
 from secureagg.plan_faults import TOO_LONG, Parties, PlanFault, Release
-from secureagg.ring import workers
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 __all__ = ["CrowdedSums", "LonelySums", "claim_of", "crowded_plan", "lonely_plan"]
@@ -36,7 +36,6 @@ _COMMITTEE = Committee(4, threshold=4, assumed_corrupt=2)  # the noise of two ho
 _LONELY_CLIENTS, _LONELY_QUORUM, _LONELY_SIZE = 4, 2, 1024
 _FINE_BITS = 14
 _COARSE_BITS, _COARSE_BITS_ROTATED = 5, 3  # a clip of 15 steps in 1024 values: half of what is sent is rounding
-_GRAIN = 16
 
 
 def crowded_plan(noise: Mechanism, canaries: int, *, rotate: bool = False) -> RoundPlan:
@@ -118,14 +117,8 @@ class LonelySums:
 
     def __call__(self, present: NDArray[np.bool_]) -> _Vector:
         """Return a score for each canary, above 0 if its sums are nearer to those with it than to those without."""
-        scores = np.zeros(len(present))
-
-        def release(start: int, stop: int) -> None:
-            for canary in range(start, stop):
-                scores[canary] = self._score(bool(present[canary]), self.stream.substream(f"canary {canary}"))
-
-        workers.run(release, len(present), _GRAIN)
-        return scores
+        streams = (self.stream.substream(f"canary {canary}") for canary in range(len(present)))
+        return np.array([self._score(bool(is_in), own) for is_in, own in zip(present, streams, strict=True)])
 
     def _score(self, present: bool, stream: SecretStream) -> float:
         score = 0.0

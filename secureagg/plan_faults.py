@@ -9,7 +9,6 @@ plan than the one that makes the claim.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -25,7 +24,6 @@ from secureagg.errors import ParameterError
 from secureagg.grid import GridNoise, put_on_grid
 from secureagg.mean import Mean
 from secureagg.plan import RoundPlan
-from secureagg.ring import workers
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 __all__ = ["TOO_LONG", "Parties", "PlanFault", "Release", "require_possible"]
@@ -35,7 +33,6 @@ _Vector = NDArray[np.float64]
 TOO_LONG = 10.0  # clips, of a canary's update
 _LARGEST_EPSILON = 500.0  # that a plan may claim; plans of those at fault do
 _PUBLIC_SEED = 0
-_GRAIN = 16
 
 
 class PlanFault(StrEnum):
@@ -148,16 +145,9 @@ class Release:
     def mean(self, update: Callable[[int], _Vector]) -> _Vector:
         """Return the mean of the clients' updates, of client 0, 1, …, decoded as the aggregator does."""
         parties, plan = self.parties, self.parties.plan
-        total, lock = np.zeros(plan.coordinates, dtype=np.int64), threading.Lock()
-
-        def add(start: int, stop: int) -> None:
-            part = np.zeros_like(total)
-            for client in range(start, stop):
-                part += self.client_values(client, update(client))
-            with lock:
-                np.add(total, part, out=total)
-
-        workers.run(add, parties.clients, _GRAIN)
+        total = np.zeros(plan.coordinates, dtype=np.int64)
+        for client in range(parties.clients):
+            total += self.client_values(client, update(client))
         for values in self.member_values():
             total += values
         decoded = Mean(parties.aggregator, self.sid, parties.clients, int(total[-1]), self._noise("aggregator"))

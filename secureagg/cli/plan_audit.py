@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_plan"]
 
-# Seconds of two cores, roughly: of a client in a round, of a value of it, and of a lonely canary in a round.
-_SECONDS_A_CLIENT, _SECONDS_A_VALUE, _SECONDS_ALONE = 2e-4, 3e-8, 6e-4
+# Seconds, roughly: of a client in a round, of a value of it, and of a lonely canary in a round.
+_SECONDS_A_CLIENT, _SECONDS_A_VALUE, _SECONDS_ALONE = 2e-4, 1e-8, 6e-4
 
 
 class Adder(StrEnum):
@@ -49,7 +49,7 @@ def audit_plan(
     skellam: Annotated[bool, typer.Option("--skellam", help="Skellam noise instead of discrete Gaussian.")] = False,
     rotate: Annotated[bool, typer.Option("--rotate", help="Updates are rotated before they are rounded.")] = False,
     canaries: Annotated[
-        int, typer.Option(metavar="M", help="Canaries; from some 10,000 on time grows with the square.")
+        int, typer.Option(metavar="M", help="Canaries; from some 20,000 on time grows with the square.")
     ] = 10_000,
     bug: Annotated[
         FaultName | None,
