@@ -17,7 +17,7 @@ from dp_accounting import pld, rdp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secureagg.dp import accounting
+from secureagg.dp import accounting, composition
 from secureagg.dp.accounting import Guarantee, delta, dp_event, epsilon, quick_epsilon, renyi_budget, renyi_divergence
 from secureagg.dp.calibration import calibrate_noise, calibrate_rounds
 from secureagg.dp.client_sampling import Adversary, ClientSampling
@@ -301,7 +301,7 @@ class TestTheLibrary:
 
     def test_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "dp_accounting", None)
-        accounting._library.cache_clear()
+        composition._library.cache_clear()
         with pytest.raises(MissingExtraError, match=r"secureagg\[dp\]"):
             epsilon(replace(SGD, steps=17), 1e-5)
 

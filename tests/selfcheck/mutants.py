@@ -250,19 +250,23 @@ def forgets_a_debit(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_one_round(patch: pytest.MonkeyPatch) -> None:
-    real = accounting._compose
+    real = accounting.compose
 
     def compose(events: Any) -> Any:
         found = real(events)
         uses = tuple(use._replace(times=1) for use in found.uses)
         return found._replace(uses=uses, curves=tuple((event, 1) for event, _ in found.curves))
 
-    patch.setattr(accounting, "_compose", compose)
+    patch.setattr(accounting, "compose", compose)
 
 
 def drops_the_last_event(patch: pytest.MonkeyPatch) -> None:
-    real = accounting._compose
-    patch.setattr(accounting, "_compose", lambda events: real(events[:-1] or events))
+    real = accounting.compose
+
+    def compose(events: Any) -> Any:
+        return real(events[:-1] or events if isinstance(events, tuple | list) else events)
+
+    patch.setattr(accounting, "compose", compose)
 
 
 def generous_budget(patch: pytest.MonkeyPatch) -> None:
