@@ -233,6 +233,10 @@ class Aggregator:
             raise ParameterError(f"the spool's file of client {client_id} is of client {found}; remove it")
         self._sum.count(client_id, view)
 
+    def require_clients(self) -> None:
+        """Raise QuorumError if fewer clients than the quorum are admitted; for before members are asked for noise."""
+        self._sum.require_clients()
+
     def share_check(self) -> Request:
         """Return what members check before anything is revealed (robust mode): the dealings of all admitted clients.
 

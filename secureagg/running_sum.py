@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secureagg.errors import QuorumError
 from secureagg.he.total import Total
@@ -50,20 +51,28 @@ class RunningSum:
 
     def require_quorum(self, without: Collection[int] = ()) -> None:
         """Raise QuorumError unless enough clients, and enough members' noise, remain without these contributors."""
-        plan, remaining = self._plan, self._counted.copy()
-        remaining[list(without)] = False
-        left = int(np.count_nonzero(remaining[: plan.clients]))
-        if left < plan.quorum:
-            raise QuorumError(
-                f"{left} clients remain (admitted {len(self.clients)}, refused {sorted(without)}), "
-                f"the quorum is {plan.quorum}"
-            )
-        noisy, needed = int(np.count_nonzero(remaining[plan.clients :])), plan.committee.members_needed
+        self.require_clients(without)
+        plan = self._plan
+        noisy, needed = int(np.count_nonzero(self._remaining(without)[plan.clients :])), plan.committee.members_needed
         if plan.noise_members and noisy < needed:
             raise QuorumError(
                 f"the noise of {noisy} members is admitted, and {needed} must answer, each with its own in the sum; "
                 "have them add_noise()"
             )
+
+    def require_clients(self, without: Collection[int] = ()) -> None:
+        """Raise QuorumError unless enough clients remain without these contributors."""
+        left = int(np.count_nonzero(self._remaining(without)[: self._plan.clients]))
+        if left < self._plan.quorum:
+            raise QuorumError(
+                f"{left} clients remain (admitted {len(self.clients)}, refused {sorted(without)}), "
+                f"the quorum is {self._plan.quorum}"
+            )
+
+    def _remaining(self, without: Collection[int]) -> NDArray[np.bool_]:
+        remaining = self._counted.copy()
+        remaining[list(without)] = False
+        return remaining
 
     def count(self, contributor: int, view: ContributionView) -> None:
         """Add a contribution."""

@@ -221,6 +221,7 @@ class OneShotRound:
     def _open(self) -> Result:
         """Let the committee members that are present open the sum, with their noise in it if the plan asks for that."""
         if self._session.plan.noise_members:
+            self._aggregator.require_clients()
             for member in self._members:
                 self._aggregator.admit(member.add_noise(self._session))
         reports = None

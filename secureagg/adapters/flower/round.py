@@ -97,7 +97,8 @@ class PrivateRound:
         return result
 
     def _collect_noise(self, message_type: str, timeout: float | None) -> None:
-        """Admit the members' noise."""
+        """Admit the members' noise. Raises: QuorumError if too few clients contributed; nobody is asked then."""
+        self._aggregator.require_clients()
         members = {node: member_id for member_id, node in enumerate(self.enrolment.committee)}
         messages = [
             Message(self._asking(envelope.NOISE, node), dst_node_id=node, message_type=message_type) for node in members

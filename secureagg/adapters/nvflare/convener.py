@@ -232,7 +232,11 @@ class Round:
         )
 
     def _collect_noise(self) -> dict[str, str]:
-        """Admit the members' noise; return the members without, with the reason."""
+        """Admit the members' noise; return the members without, with the reason.
+
+        Raises: QuorumError if too few clients contributed; nobody is asked then.
+        """
+        self._aggregator.require_clients()
         replies = self._ask("noise", dict.fromkeys(self._committee, b""))
         without = dict(replies.refusals)
         for site, payload in replies.given.items():
