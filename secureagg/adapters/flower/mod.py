@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from secureagg.adapters.budgets import require_budget
 from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.coordinates import extended, layout_of, update_of, vector_of
 from secureagg.adapters.flower.engine import Context, Message
@@ -17,10 +18,9 @@ from secureagg.adapters.flower.node import Node
 from secureagg.adapters.flower.terms import Terms
 from secureagg.checks import as_whole
 from secureagg.client import contribute
-from secureagg.errors import BudgetExhausted, EncodingError, ParameterError, SecureAggError
+from secureagg.errors import EncodingError, ParameterError, SecureAggError
 from secureagg.events import Event
 from secureagg.layout import Weights
-from secureagg.plan import RoundPlan
 from secureagg.session import Session
 
 __all__ = ["Rounding", "secure_mod"]
@@ -97,7 +97,8 @@ def _contribute(
     session = _rebuilt(terms, node, names, received, message)
     identity = node.identity()
     session.client_id(identity.public)  # before the work of training
-    _require_budget(session.plan, node)
+    with node.ledger(session.plan) as ledger:
+        require_budget(session.plan, ledger)
     message.content = envelope.stripped(message.content)
     generator = None if rounding is None else rounding(message, context)
     reply = app(message, context)
@@ -145,15 +146,6 @@ def _offered(terms: Terms, node: Node, message: Message) -> Session:
     terms.accept(offered.plan)
     node.trust(offered.roster)
     return offered
-
-
-def _require_budget(plan: RoundPlan, node: Node) -> None:
-    """Raise BudgetExhausted for a round that the node cannot afford, before the work of training."""
-    with node.ledger(plan) as ledger:
-        if ledger is not None and not ledger.affords(plan.privacy_event()):
-            raise BudgetExhausted(
-                f"this node's privacy budget is used up: {len(ledger)} rounds are debited of {ledger.budget}"
-            )
 
 
 def _weight(terms: Terms, session: Session, metrics: dict[str, object]) -> int:

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from secureagg.adapters.budgets import ledger_of
 from secureagg.adapters.flower.engine import ConfigRecord, Context
 from secureagg.committee import CommitteeMember
 from secureagg.dp.ledger import Ledger
-from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
 from secureagg.plan import RoundPlan
@@ -101,20 +101,8 @@ class Node:
             raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
 
     def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
-        """Return this identity's ledger, made for all rounds of the plan's noise if there is none; without noise None.
-
-        Raises: ParameterError for a file that is open elsewhere, or was made for rounds that cost something else;
-        EncodingError for a damaged one.
-        """
-        if (noise := plan.noise) is None:
-            return nullcontext()
-        return Ledger(
-            self._directory(self.identity()) / "ledger",
-            (noise.epsilon, noise.delta),
-            Relation.ZERO_OUT,
-            planned=[plan.privacy_event(noise.rounds)],
-            unit="all examples of this node",
-        )
+        """Return this identity's ledger, as `budgets.ledger_of`."""
+        return ledger_of(plan, self._directory(self.identity()) / "ledger", "all examples of this node")
 
     def _directory(self, identity: Identity) -> Path:
         named = self._setting("secureagg-directory")

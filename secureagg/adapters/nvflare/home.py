@@ -1,10 +1,11 @@
-"""What a site keeps in its workspace: its identity, the roster it has pinned, and a journal a job.
+"""What a site keeps in its workspace: its identity, the roster it has pinned, a journal a job, and its ledger.
 
 | in <workspace>/local/secureagg | |
 |---|---|
 | roster.json | the public identity of every site: {"site-1": "<128 hex digits>", …} |
 | <site>/identity | this site's seed, 32 bytes, readable by its owner alone |
 | <site>/<job>/ | the journal of a committee member |
+| <site>/ledger | what this site has spent of its privacy budget, in all jobs with noise |
 
 `local` is the part of a workspace that the site's own administrator fills; NVFlare sends nothing of it anywhere.
 """
@@ -14,12 +15,15 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
+from secureagg.adapters.budgets import ledger_of
 from secureagg.committee import CommitteeMember
+from secureagg.dp.ledger import Ledger
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
+from secureagg.plan import RoundPlan
 from secureagg.roster import PublicIdentity
 
 __all__ = ["Home", "write_roster"]
@@ -73,6 +77,10 @@ class Home:
         if Path(job).name != job:
             raise ParameterError("a job's id is one part of a path")
         return CommitteeMember(identity, journal=self._own / job)
+
+    def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
+        """Return this site's ledger, one for all its jobs, as `budgets.ledger_of`."""
+        return ledger_of(plan, self._own / "ledger", "all examples of this site")
 
     def __repr__(self) -> str:
         return f"Home({str(self._own)!r})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secureagg.adapters.budgets import require_budget
 from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
 from secureagg.adapters.nvflare.home import Home
 from secureagg.adapters.nvflare.terms import COLLECTED, Model, Terms, require_model, tensors
@@ -123,7 +124,10 @@ class Site:
         return Roster(offer.publics, (publics[site] for site in self._terms.committee))
 
     def begin(self, round_number: int, model: Model) -> None:
-        """Make the session of a round from what is pinned and the model this site was given."""
+        """Make the session of a round from what is pinned and the model this site was given.
+
+        Raises: BudgetExhausted if this site's ledger cannot afford the round; it still serves as a committee member.
+        """
         model = require_model(model)
         with self._lock:
             if self._offer is None or self._roster is None or round_number not in self._offer.batch:
@@ -140,11 +144,14 @@ class Site:
             self._round = _Round(session, frozenset(model))
             if self._member is not None and number > 0:
                 self._member.retire(number - 1)
+            with self._home.ledger(session.plan) as ledger:
+                require_budget(session.plan, ledger)
 
     def contribute(self, update: Model, weight: float = 1, rounding: np.random.Generator | None = None) -> bytes:
         """Return this site's contribution to the round it is in; `rounding` seeds the stochastic rounding alone.
 
-        Tensors are cast to the model's dtypes: what training returns is often wider than what it was given.
+        Tensors are cast to the model's dtypes: what training returns is often wider than what it was given. With noise
+        the round is debited from this site's ledger first.
         """
         update = require_model(update)
         with self._lock:
@@ -159,7 +166,8 @@ class Site:
             with np.errstate(over="ignore"):  # an infinity is refused below
                 values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
             whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
-            return contribute(current.session, self._identity, values, whole, rounding_rng=rounding)
+            with self._home.ledger(current.session.plan) as ledger:
+                return contribute(current.session, self._identity, values, whole, rounding_rng=rounding, ledger=ledger)
 
     def noise(self, message: bytes) -> bytes:
         """Return this member's contribution of noise, where the plan has its committee add it; `message` is empty."""

@@ -177,7 +177,7 @@ def test_a_node_that_has_spent_its_budget_refuses_and_the_rest_go_on(tmp_path: P
     replies, errors = world.round(2)
     assert set(errors) == {101, 102} and len(replies) == 2
     for reason in errors.values():
-        assert "this node's privacy budget is used up: 1 rounds are debited of ε = 40" in reason
+        assert "the privacy budget is used up: 1 rounds are debited of ε = 40" in reason
     assert world.trained == [101, 102, 103, 104], "who is spent does not train in vain"
     ledgers = list(tmp_path.glob("*/*/ledger"))
     assert len(ledgers) == common.CLIENTS and all(path.stat().st_mode & 0o077 == 0 for path in ledgers)

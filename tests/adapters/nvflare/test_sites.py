@@ -89,6 +89,37 @@ def test_a_member_without_noise_is_asked_for_nothing_else(folder: Path, proofs: 
     assert asked["respond"] == list(SITES[1:]) and asked["check"] == (list(SITES[1:]) if proofs else [])
 
 
+def test_a_site_that_has_spent_its_budget_sends_nothing_and_still_answers(folder: Path) -> None:
+    """Its ledger is one for all jobs: two rounds are planned, and whichever jobs they are in."""
+    noise = sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2, noise_by="clients")
+    terms = terms_of(noise=noise, max_weight=1)
+    assert Job(folder, terms).round().sites == SITES
+    second = Job(folder, terms, name="second")
+    second.begin(1)
+    second.contribution("site-1", 1)
+    third = Job(folder, terms, name="third")
+    current = third.begin(1)
+    with pytest.raises(sa.BudgetExhausted, match="2 rounds are debited of ε = 8"):
+        third.contribution("site-1", 1)
+    with pytest.raises(sa.BudgetExhausted):  # were training to go on all the same
+        third.sites["site-1"].contribute(named(common.update_of(0)))
+    for site in SITES[1:]:
+        assert current.admit(site, third.contribution(site, 1))
+    outcome = current.finish()
+    assert outcome.sites == SITES[1:] and not outcome.faults
+    kept = folder / "site-1" / "local" / "secureagg" / "site-1" / "ledger"
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ledger_is_for_rounds_of_one_cost(folder: Path) -> None:
+    noise = sa.DistributedGaussian(epsilon=8, delta=1e-5, rounds=2, noise_by="clients")
+    Job(folder, terms_of(noise=noise, max_weight=1)).round()
+    dearer = Job(folder, terms_of(noise=replace(noise, epsilon=9.0), max_weight=1), name="dearer")
+    dearer.begin(1)
+    with pytest.raises(sa.ParameterError, match="made with other terms"):
+        dearer.contribution("site-1", 1)
+
+
 def test_prekeys_come_in_batches_and_go_with_the_job(folder: Path) -> None:
     job = Job(folder, terms_of(), batch=2)
     for number in range(5):
