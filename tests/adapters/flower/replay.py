@@ -23,7 +23,7 @@ Model = dict[str, NDArray[Any]]
 
 def replayed(strategy: FedAvg, committee: int, proofs: bool, cohorts: Sequence[Sequence[int]]) -> list[Model]:
     """Return the model before the first round and after each; `cohorts` are the clients in each round's sum."""
-    agreed = terms({"committee": committee}, proofs=proofs)
+    agreed = terms({"committee": committee, "epsilon": 0.0}, proofs=proofs)
     models: list[Model] = [dict(new_model())]
     for server_round, cohort in enumerate(cohorts, 1):
         arrays = record_of(models[-1])

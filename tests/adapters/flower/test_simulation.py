@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from flwr.serverapp import strategy
+from private_flower.task import trained
+from rehearsal.settings import terms
 
+import secureagg as sa
 from tests.adapters.flower.replay import replayed
 from tests.adapters.flower.runtime import APP, EXAMPLE, Runtime, started
 from tests.federation import same
@@ -63,6 +68,27 @@ def test_the_accuracy_curve_is_that_of_plain_training(outcome: Path, name: str) 
 )
 def test_extra_exchanges(outcome: Path, training: str, extra: list[str]) -> None:
     assert figures(outcome, training)["phases"] == ["setup", *["contribute", *extra] * 3]
+
+
+def test_noisy_rounds_go_on_until_the_nodes_budgets_are_spent(runtime: Runtime, tmp_path: Path) -> None:
+    epsilon = 30.0
+    runtime.run(APP, out=str(tmp_path), trainings="private FedAvg", nodes=NODES, committee=4, epsilon=epsilon)
+    assert (tmp_path / "done").exists(), runtime.logs()
+    found = figures(tmp_path, "private FedAvg")
+    assert found["phases"] == ["setup", *["contribute", "noise", "reveal"] * 2, "contribute"]
+    assert found["failures"]["1"] == found["failures"]["2"] == {}
+    assert len(found["failures"]["3"]) == NODES
+    for reason in found["failures"]["3"].values():
+        assert "the privacy budget is used up: 2 rounds are debited of ε = 30" in reason
+
+    before, after, *_ = pickle.loads((tmp_path / "private FedAvg.models").read_bytes())
+    trainings = [trained(before, client)[0] for client in range(NODES)]
+    errors = [np.ravel(after[name] - sum(each[name] for each in trainings) / NODES) for name in before]
+    agreed = terms({"committee": 4, "epsilon": epsilon})
+    plan = agreed.plan(sa.Layout.of(list(before.values())), NODES)
+    assert plan.noise is not None
+    planned = plan.noise.std * math.sqrt(plan.noise_members) / plan.quantiser.scale / NODES
+    assert np.sqrt(np.mean(np.concatenate(errors) ** 2)) == pytest.approx(planned, rel=0.1)
 
 
 def test_the_example_runs(runtime: Runtime) -> None:

@@ -23,7 +23,8 @@ def chosen(message: Message, context: Context, call_next: ClientAppCallable) -> 
     """Be the mod under test, or none for a training in the clear."""
     if "secureagg" not in message.content:
         return call_next(message, context)
-    return secure_mod(terms(context.run_config), rounding=seeded)(message, context, call_next)
+    agreed = terms(context.run_config)
+    return secure_mod(agreed, rounding=None if agreed.noise else seeded)(message, context, call_next)
 
 
 app = ClientApp(mods=[chosen])
