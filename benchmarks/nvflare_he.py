@@ -6,8 +6,8 @@ committee sites, a grid of 13 bits over ±8 σ; with proofs 16 bits over the cli
 of 10^6 float32 values in ten tensors every round; nothing is trained. The first two rounds are left out: HE sends its
 first model in the clear, and kernels load. Bytes are what crosses the server's sockets, both ways, the model and the
 exchanges with the committee included. Seconds are medians over rounds, the fastest of the repetitions; the overhead is
-what a way takes beyond the plain one. That all sites receive the same model in the last round, within the grid's
-error, is checked.
+what a way takes beyond the plain one, and at least the time between two polls. That all sites receive the same model
+in the last round, within the grid's error, is checked.
 
     make bench-nvflare     # from a clean tree it also writes benchmarks/results/nvflare_he.json
 """
