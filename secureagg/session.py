@@ -1,8 +1,9 @@
 """A session: plan, roster, prekeys, round number and model, and the id that everything is bound to.
 
 sid = SHA-256(label ‖ plan digest ‖ roster digest ‖ prekeys ‖ round number ‖ model digest). Each party rebuilds the
-session from the plan and roster it has pinned, the round number and the model it trains on; it is never downloaded
-whole. Two parties that differ in any of these have different ids, and refuse each other's messages.
+session from the plan and roster it has pinned, the round number and the model it trains on, with whatever else it was
+told to train by; it is never downloaded whole. Two parties that differ in any of these have different ids, and refuse
+each other's messages.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ class Prekey:
 class Session:
     """Everything the parties of one round agree on. Public; holds no secret.
 
-    model: the weights the clients start from, in the plan's layout; they enter the session id by their digest.
+    model: the weights the clients start from, in the plan's layout; they enter the session id by their digest. task:
+    whatever else steers their training, as bytes that all of them come to alike, such as the names of the tensors and a
+    learning rate: who may give clients different ones can make all updates but one vanish, and the sum is that one
+    (Pasquini, Francati, Ateniese, "Eluding secure aggregation in federated learning via model inconsistency", CCS
+    2022).
     prekeys: `CommitteeMember.prekey(round_number)` of each member, in the roster's order.
 
     Raises: ParameterError if counts differ from the plan's, or a prekey is of another member or round;
@@ -80,9 +85,16 @@ class Session:
     """
 
     def __init__(
-        self, plan: RoundPlan, roster: Roster, *, prekeys: Sequence[bytes], round_number: int, model: Weights
+        self,
+        plan: RoundPlan,
+        roster: Roster,
+        *,
+        prekeys: Sequence[bytes],
+        round_number: int,
+        model: Weights,
+        task: bytes = b"",
     ) -> None:
-        self._agree(plan, roster, prekeys, round_number, model_digest(plan.layout, model))
+        self._agree(plan, roster, prekeys, round_number, model_digest(plan.layout, model, task))
 
     def _agree(
         self, plan: RoundPlan, roster: Roster, prekeys: Sequence[bytes], round_number: int, digest: bytes
@@ -167,13 +179,14 @@ class Session:
         return f"Session(round_number={self.round_number}, sid={self.sid.hex()[:16]}…)"
 
 
-def model_digest(layout: Layout, model: Weights) -> bytes:
-    """Return SHA-256 over the layout and the little-endian values of a model that has this layout."""
+def model_digest(layout: Layout, model: Weights, task: bytes = b"") -> bytes:
+    """Return SHA-256 over the layout, the little-endian values of a model that has this layout, and the task."""
     layout.check(model)
     digest = hashlib.sha256(layout.to_bytes())
     for tensor in model:
         little = np.ascontiguousarray(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False))
         digest.update(little.reshape(-1).view(np.uint8).data)
+    digest.update(task)  # how many bytes precede it follows from the layout
     return digest.digest()
 
 

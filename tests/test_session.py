@@ -36,6 +36,8 @@ def test_the_id_is_the_hash_it_says(everyone: Federation) -> None:
     for tensor in everyone.model:
         model.update(b"".join(np.asarray(x).astype(tensor.dtype.newbyteorder("<")).tobytes() for x in tensor.ravel()))
     assert session.model_digest == model.digest()
+    model.update(b"lr = 0.1")
+    assert everyone.session_of(1, task=b"lr = 0.1").model_digest == model.digest()
 
 
 def test_every_part_enters_the_id(everyone: Federation) -> None:
@@ -46,6 +48,7 @@ def test_every_part_enters_the_id(everyone: Federation) -> None:
         everyone.session,
         everyone.session_of(2),
         everyone.session_of(1, model=other_model),
+        everyone.session_of(1, task=b"lr = 0.1"),
         everyone.session_of(1, plan=toy_plan(quorum=3)),
         everyone.session_of(1, plan=toy_plan(l2_clip=10.5)),
         everyone.session_of(1, roster=swapped),
