@@ -39,7 +39,8 @@ selfcheck: $(VENV)/.with-all  ## laws, attacks and stored vectors, checked on th
 	@$(BIN)/secureagg selfcheck
 
 test: $(VENV)/.with-dev  ## all tests, with every code block of README and docs
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -c 'import secureagg; secureagg.warm_up()'
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 test-mnist: $(VENV)/.with-dev  ## private against plain training on the full MNIST in $(MNIST) (half an hour)
 	@SECUREAGG_MNIST=$(MNIST) $(BIN)/python -m pytest -m mnist

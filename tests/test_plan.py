@@ -238,11 +238,11 @@ def test_as_few_keys_as_the_hint_allows(name: str, size: int, smoothing_bits: in
 
 def test_the_largest_model_is_planned_at_once() -> None:
     """d = 2^40 needs thousands of keys; finding how many takes no loop over them."""
-    start = time.perf_counter()
+    start = time.process_time()
     plan = toy_plan(layout=flat(2**40), parameters="N2048_Q52")
     assert plan.packing.keys > 1000
     assert RoundPlan.from_bytes(plan.to_bytes(), allow_insecure=True) == plan
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(
