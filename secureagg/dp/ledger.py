@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -57,6 +59,8 @@ class Ledger:
     budget: (ε, δ) for everything that is ever debited. unit: whose data, in words, such as a federation and a data set.
     adversary: whom it protects against. Events that are amplified by the sampling of clients go into a ledger against
     models-alone, and nowhere else (`dp_events.seen_by`).
+
+    Several threads may debit at once; a forked process may not.
     Raises: ParameterError for other terms than the file's, a file open elsewhere, or a plan beyond the budget;
     EncodingError for a damaged file.
     """
@@ -75,6 +79,7 @@ class Ledger:
         require_epsilon("budget ε", self.budget.epsilon)
         self.unit = _checked_text("unit", unit)
         self._filter = _Adaptive(self.budget) if planned is None else _Planned(self.budget, tuple(planned))
+        self._lock = threading.Lock()  # from what is admitted to what is recorded; close() may not come between
         self._file = LedgerFile(path)
         try:
             self._debits = self._read()
@@ -86,13 +91,16 @@ class Ledger:
         """Record an event, durably, before it happens.
 
         note: public words, such as a round's number; at most 200 printable characters, and never a client's values.
-        Raises: BudgetExhausted, and then nothing is recorded; ParameterError for another neighbouring relation.
+        Raises: BudgetExhausted, and then nothing is recorded; ParameterError for another neighbouring relation, and
+        where nothing can be recorded durably.
         """
         _checked_text("note", note)
         self._require_kind(event)
-        self._filter.admit(self.events, event)
-        self._file.append({"event": event_to_fields(event), "note": note})
-        self._debits.append(Debit(event, note))
+        self._file.require_own()  # before the lock, which a forked process may have inherited held
+        with self._lock:
+            self._filter.admit(self.events, event)
+            self._file.append({"event": event_to_fields(event), "note": note})
+            self._debits.append(Debit(event, note))
 
     def affords(self, event: PrivacyEvent) -> bool:
         """Return whether `debit` would admit the event."""
@@ -126,7 +134,8 @@ class Ledger:
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        with self._lock if self._file.is_own else nullcontext():
+            self._file.close()
 
     def __iter__(self) -> Iterator[Debit]:
         return iter(tuple(self._debits))

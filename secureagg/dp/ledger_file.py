@@ -6,6 +6,9 @@ What a crash can leave is a last line without its line feed. Whole (its hash is 
 written, and counting it errs on the safe side. A prefix of a line was never acknowledged, since `append` returns after
 the sync of all of it, so it is dropped. Anything else, at any place, is damage, and refused.
 
+A file that was renamed or replaced while it is held, by a restored copy say, is no longer the ledger that the next
+holder finds; nothing is acknowledged in it any more.
+
 Not detected: last lines removed whole by somebody who may write the file. Pin `head` elsewhere against that.
 """
 
@@ -31,6 +34,7 @@ class LedgerFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.bodies: list[dict[str, object]] = []
+        self._place = self.path.absolute()  # the process may change its directory
         self._process, self._broken = os.getpid(), False
         self._head = hashlib.sha256(_DOMAIN).digest()
         try:
@@ -39,6 +43,7 @@ class LedgerFile:
             raise ParameterError(f"the ledger {self.path} cannot be used: {error.strerror}") from error
         try:
             self._lock()
+            self._require_in_place()  # it may have been replaced between opening and locking
             self._recover()
             _sync_directory(self.path.parent)
         except BaseException:
@@ -50,10 +55,26 @@ class LedgerFile:
         """The hash of everything acknowledged, in hexadecimal."""
         return self._head.hex()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process opened the file; a process forked from that one never writes to it."""
+        return os.getpid() == self._process
+
+    def require_own(self) -> None:
+        """Raise ParameterError in a process forked from the one that opened the file."""
+        if not self.is_own:
+            raise ParameterError(f"the ledger {self.path} belongs to another process; open it in this one")
+
     def append(self, body: dict[str, object]) -> None:
-        """Write one line, durably, before returning. After a failure nothing more is written until it is reopened."""
-        if self._descriptor < 0 or self._broken or os.getpid() != self._process:
-            raise ParameterError(f"the ledger {self.path} is closed, belongs to another process, or failed before")
+        """Write one line, durably, before returning. After a failure nothing more is written until it is reopened.
+
+        Requires: one thread at a time. Raises: ParameterError if the line cannot be written, or the file is no longer
+        the one at its path.
+        """
+        self.require_own()
+        if self._descriptor < 0 or self._broken:
+            raise ParameterError(f"the ledger {self.path} is closed, or failed before")
+        self._require_in_place()
         text = _canonical(body)
         head = self._following(text)
         line = b'{"body":' + text + b',"hash":"' + head.hex().encode() + b'"}\n'
@@ -65,6 +86,7 @@ class LedgerFile:
             os.fsync(self._descriptor)
         except OSError as error:
             raise ParameterError(f"the ledger {self.path} cannot be written: {error.strerror}") from error
+        self._require_in_place()
         self._broken = False
         self._head = head
         self.bodies.append(body)
@@ -82,6 +104,19 @@ class LedgerFile:
             raise ParameterError(
                 f"the ledger {self.path} is open elsewhere; one process at a time debits it"
             ) from error
+
+    def _require_in_place(self) -> None:
+        try:
+            found = os.stat(self._place)
+        except OSError as error:
+            raise ParameterError(
+                f"the ledger {self.path} is no longer there: {error.strerror}; put the file back and open it again"
+            ) from error
+        if not os.path.samestat(found, os.fstat(self._descriptor)):
+            raise ParameterError(
+                f"the ledger {self.path} was replaced by another file while it was open, and nothing more is debited "
+                "in the one that was; keep the file with more debits there, and open it again"
+            )
 
     def _recover(self) -> None:
         with open(self._descriptor, "rb", closefd=False) as file:
