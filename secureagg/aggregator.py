@@ -92,8 +92,10 @@ class Aggregator:
         self, session: Session, *, spool: str | os.PathLike[str] | None = None, ledger: Ledger | None = None
     ) -> None:
         self._session = session
-        self._event = None if ledger is None else session.plan.privacy_event()  # refuses a plan without noise
-        self._ledger = ledger
+        self._event, self._ledger = None, ledger
+        if ledger is not None:
+            self._event = session.plan.privacy_event()  # refuses a plan without noise
+            ledger.require_kind(self._event)
         noise = session.plan.noise
         self._adds_noise = noise is not None and noise.noise_by == "aggregator"
         self._spool = open_spool(session, spool)

@@ -63,7 +63,8 @@ def contribute(
     update: arrays of the plan's layout (memory-mapped ones are read piece by piece); weight: whole, in
     [1, max_weight]; rounding_rng seeds the stochastic rounding alone: keys, errors and noise always come from the
     operating system. ledger: this client's own, which the round is debited from before anything can leave; a plan
-    without noise is refused then, as no ledger has room for it. `observe` is told the clip factor and how many
+    without noise is refused then, as no ledger has room for it, and noise that the aggregator adds in a ledger against
+    the aggregator. `observe` is told the clip factor and how many
     coordinates were clamped.
 
     Raises: ParameterError for an update that does not fit the layout or is not finite, a weight out of range, an
@@ -72,7 +73,10 @@ def contribute(
     (docs/proofs/rounding.md); BudgetExhausted if the ledger cannot afford the round.
     """
     plan = session.plan
-    event = None if ledger is None else plan.privacy_event()  # refuses a plan without noise
+    event = None
+    if ledger is not None:
+        event = plan.privacy_event()  # refuses a plan without noise
+        ledger.require_kind(event)
     client_id = session.client_id(identity.public)
     if plan.noise is not None and rounding_rng is not None:
         raise ParameterError("rounding_rng with noise: whoever knew its seed would see through the rounding")

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import secureagg as sa
+from secureagg.dp.client_sampling import Adversary
 from tests.federation import Federation, answers_of
 from tests.noise import admitted, contribution, given, noisy_federation
 
@@ -47,7 +48,8 @@ def survives(work: Callable[[], None], point: int) -> bool:
 
 
 def ledger_of(path: Path) -> sa.Ledger:
-    return sa.Ledger(path, BUDGET, RELATION)
+    """Return one against all but the aggregator, which counts both kinds of noise."""
+    return sa.Ledger(path, BUDGET, RELATION, adversary=Adversary.RECIPIENTS)
 
 
 def release(everyone: Federation, spool: Path, ledger: Path, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 import secureagg as sa
+from secureagg.dp.client_sampling import Adversary
+from secureagg.dp.dp_events import event_from_fields, event_to_fields
 from secureagg.errors import BudgetExhausted, EncodingError, ParameterError
 from secureagg.tally import verify_tally
 from tests.federation import answers_of, federation, same, toy_plan
@@ -20,8 +23,9 @@ from tests.roles import ROOT
 
 
 def ledger_for(path: Path, event: Any, *, rounds: int = 1) -> sa.Ledger:
-    """Return a ledger with room for this many such rounds."""
-    return sa.Ledger(path, (60.0, 1e-5), sa.Relation.ZERO_OUT, planned=[event] * rounds)
+    """Return a ledger with room for this many such rounds, against whom they hold."""
+    against = getattr(event, "adversary", Adversary.PARTICIPANTS)
+    return sa.Ledger(path, (60.0, 1e-5), sa.Relation.ZERO_OUT, adversary=against, planned=[event] * rounds)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -50,6 +54,35 @@ def test_a_client_with_a_ledger_takes_no_part_in_exact_sums(tmp_path: Path) -> N
             sa.contribute(everyone.session, identity, everyone.update(0), ledger=mine)
         assert len(mine) == 0
         sa.contribute(everyone.session, identity, everyone.update(0))
+
+
+def test_the_aggregators_noise_is_counted_in_no_ledger_against_the_aggregator(tmp_path: Path) -> None:
+    """A client that holds such a ledger is told before anything of the round is used up."""
+    with noisy_federation(given(sa.CentralGaussian)) as everyone:
+        event = everyone.plan.privacy_event()
+        assert event.adversary is everyone.plan.noise.adversary is Adversary.RECIPIENTS
+        with pytest.raises(ParameterError, match="protects nobody from the aggregator"):
+            sa.Ledger(tmp_path / "planned", (60.0, 1e-5), sa.Relation.ZERO_OUT, planned=[event])
+        with sa.Ledger(tmp_path / "ledger", (60.0, 1e-5), sa.Relation.ZERO_OUT) as mine:
+            with pytest.raises(ParameterError, match="protects nobody from the aggregator"):
+                contribution(everyone, 0, ledger=mine)
+            with pytest.raises(ParameterError, match="protects nobody from the aggregator"):
+                sa.Aggregator(everyone.session, ledger=mine)
+            assert len(mine) == 0
+        with ledger_for(tmp_path / "others", event) as mine:
+            contribution(everyone, 0, ledger=mine)
+            assert str(mine.spent()).endswith(
+                "(zero-out, against who sees the noisy means, not against the aggregator)"
+            )
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_whom_a_plans_event_holds_against_outlives_its_bytes(kind: Kind) -> None:
+    with noisy_federation(given(kind)) as everyone:
+        event = everyone.plan.privacy_event()
+    fields = event_to_fields(event)
+    assert event_from_fields(json.loads(json.dumps(fields))) == event
+    assert fields.get("adversary") == ("recipients" if kind is sa.CentralGaussian else None)  # as before it was a field
 
 
 def test_the_aggregator_debits_before_the_committee_is_asked(tmp_path: Path) -> None:

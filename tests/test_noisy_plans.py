@@ -263,6 +263,7 @@ def test_the_report_says_what_holds_against_whom() -> None:
     plan = plan_of(noise_by="clients")
     one, both = (epsilon(plan.privacy_event(rounds), 1e-5) for rounds in (1, 2))
     privacy = line(plan, "privacy:")
+    assert "zero-out of one client's vector, against participants, by PLD" in privacy
     assert (
         f"ε = {one:.4g} a round, {both:.4g} over 2 (target 30) at δ = 1e-05, zero-out of one client's vector" in privacy
     )
@@ -275,6 +276,7 @@ def test_the_report_says_what_holds_against_whom() -> None:
     assert "by RDP" in line(plan_of(sa.Skellam), "privacy:")
     assert "the 4 that answer less 1 that collude" in line(plan_of(noise_by="committee"), "noise:")
     assert "trusted with the exact sum" in line(plan_of(sa.CentralGaussian), "noise:")
+    assert "against all but the aggregator, by" in line(plan_of(sa.CentralGaussian), "privacy:")
     assert line(toy_plan(), "privacy:") == "privacy: the sum is exact; nothing is differentially private"
 
 

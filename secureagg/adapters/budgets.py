@@ -18,14 +18,15 @@ __all__ = ["ledger_of", "require_budget"]
 def ledger_of(plan: RoundPlan, path: Path, unit: str) -> Iterator[Ledger | None]:
     """Hold the ledger in this file, made for all rounds of the plan's noise if there is none; without noise None.
 
-    unit: whose data, as in `Ledger`. Raises: ParameterError for a file that is open elsewhere, or was made for rounds
-    that cost something else; EncodingError for a damaged one.
+    It is against whom the noise holds: all but the server, where the server adds it. unit: whose data, as in `Ledger`.
+    Raises: ParameterError for a file that is open elsewhere, or was made for rounds that cost something else;
+    EncodingError for a damaged one.
     """
     if (noise := plan.noise) is None:
         yield None
         return
     budget, planned = (noise.epsilon, noise.delta), [plan.privacy_event(noise.rounds)]
-    with Ledger(path, budget, Relation.ZERO_OUT, planned=planned, unit=unit) as ledger:
+    with Ledger(path, budget, Relation.ZERO_OUT, adversary=noise.adversary, planned=planned, unit=unit) as ledger:
         yield ledger
 
 

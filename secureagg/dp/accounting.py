@@ -45,6 +45,11 @@ __all__ = [
     "require_epsilon",
 ]
 
+_WHOM = {
+    Adversary.PARTICIPANTS: "",
+    Adversary.RECIPIENTS: ", against who sees the noisy means, not against the aggregator",
+    Adversary.MODELS_ALONE: ", against who sees the models alone",
+}
 _MISSED_SHARE = 1e-3  # of δ, left for where rounded sums are not close to the mechanisms that stand for them
 
 
@@ -66,8 +71,7 @@ class Guarantee:
             raise ParameterError(f"epsilon must be a number of at least 0, not {self.epsilon!r}")
 
     def __str__(self) -> str:
-        whom = "" if self.adversary is Adversary.PARTICIPANTS else ", against who sees the models alone"
-        return f"ε = {self.epsilon:.4g} at δ = {self.delta:.3g} ({self.relation}{whom})"
+        return f"ε = {self.epsilon:.4g} at δ = {self.delta:.3g} ({self.relation}{_WHOM[self.adversary]})"
 
 
 def epsilon(events: Events, delta: float) -> float:

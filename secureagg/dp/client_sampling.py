@@ -41,10 +41,16 @@ class ClientSampling(StrEnum):
 
 
 class Adversary(StrEnum):
-    """Who is kept from telling two inputs apart. What holds against participants holds against the others too."""
+    """Who is kept from telling two inputs apart, from whom sees most to who sees least."""
 
     PARTICIPANTS = "participants"  # aggregator, committee, clients of the round, auditors: they see who takes part
+    RECIPIENTS = "recipients"  # all of these but the aggregator and who gets its exact sum: they see the noisy means
     MODELS_ALONE = "models-alone"  # sees the released models, and nothing of who took part or how many
+
+    def covers(self, other: Adversary) -> bool:
+        """Return whether what holds against this one holds against the other too, who sees no more."""
+        order = list(Adversary)
+        return order.index(self) <= order.index(other)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +118,6 @@ def require_claim(sampling_rate: float, sampling: ClientSampling, adversary: Adv
         )
     if sampling_rate < 1 and adversary is not Adversary.MODELS_ALONE:
         raise ParameterError(
-            f"sampling_rate={sampling_rate:g} < 1 with adversary={adversary}: participants see who was drawn, so "
+            f"sampling_rate={sampling_rate:g} < 1 with adversary={adversary}: they see who was drawn, so "
             "nothing is amplified against them; leave sampling_rate=1, or claim it against models-alone"
         )

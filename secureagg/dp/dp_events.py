@@ -111,7 +111,8 @@ class DpSgd:
 class _ClientRounds:
     """`rounds` of a federation, the unit one client; fields after `relation` come from `seen_by`.
 
-    sampling_rate: below 1 only for Poisson sampling, against who sees the models alone (`client_sampling`).
+    sampling_rate: below 1 only for Poisson sampling, against who sees the models alone (`client_sampling`). adversary:
+    RECIPIENTS where the aggregator adds the noise, as it then holds against everybody but it.
     shortfall_probability: of a round to release nothing; (1 + e^ε)·rounds·shortfall_probability is added to δ.
     """
 
@@ -237,12 +238,17 @@ def seen_by(adversary: Adversary, event: PrivacyEvent, cohorts: Cohorts) -> Priv
 
 def event_to_fields(event: PrivacyEvent) -> dict[str, str | int | float]:
     """Return the event's fields and its `kind`, for JSON."""
-    return {"kind": type(event).__name__, **asdict(event)}
+    found = {"kind": type(event).__name__, **asdict(event)}
+    if isinstance(event, RoundedGaussianSum) and event.adversary is Adversary.PARTICIPANTS:
+        del found["adversary"]  # ledgers from before this field stay readable, and keep their terms
+    return found
 
 
 def event_from_fields(given: object) -> PrivacyEvent:
     """Return the event `event_to_fields` made these of. Raises: EncodingError."""
     kind = _KINDS.get(given["kind"]) if isinstance(given, dict) and isinstance(given.get("kind"), str) else None
+    if kind is RoundedGaussianSum and isinstance(given, dict):
+        given = {"adversary": "participants", **given}
     if kind is None or not isinstance(given, dict) or set(given) != {"kind", *(field.name for field in fields(kind))}:
         raise EncodingError("this is no privacy event, or one of a later version")
     values = {name: value for name, value in given.items() if name != "kind"}
@@ -252,6 +258,7 @@ def event_from_fields(given: object) -> PrivacyEvent:
             values["sampling"] = BatchSampling(values["sampling"])
         elif issubclass(kind, _ClientRounds):
             values["sampling"] = ClientSampling(values["sampling"])
+        if "adversary" in values:
             values["adversary"] = Adversary(values["adversary"])
         return kind(**values)
     except (TypeError, ValueError) as error:

@@ -58,7 +58,8 @@ class Ledger:
 
     budget: (ε, δ) for everything that is ever debited. unit: whose data, in words, such as a federation and a data set.
     adversary: whom it protects against. Events that are amplified by the sampling of clients go into a ledger against
-    models-alone, and nowhere else (`dp_events.seen_by`).
+    models-alone, and nowhere else (`dp_events.seen_by`); rounds whose noise the aggregator adds into one against
+    recipients, or models-alone. For a plan's rounds it is `plan.noise.adversary`.
 
     Several threads may debit at once; a forked process may not.
     Raises: ParameterError for other terms than the file's, a file open elsewhere, or a plan beyond the budget;
@@ -95,7 +96,7 @@ class Ledger:
         where nothing can be recorded durably.
         """
         _checked_text("note", note)
-        self._require_kind(event)
+        self.require_kind(event)
         self._file.require_own()  # before the lock, which a forked process may have inherited held
         with self._lock:
             self._filter.admit(self.events, event)
@@ -104,7 +105,7 @@ class Ledger:
 
     def affords(self, event: PrivacyEvent) -> bool:
         """Return whether `debit` would admit the event."""
-        self._require_kind(event)
+        self.require_kind(event)
         try:
             self._filter.admit(self.events, event)
         except BudgetExhausted:
@@ -154,7 +155,10 @@ class Ledger:
     def __repr__(self) -> str:
         return f"Ledger({str(self._file.path)!r}, {self.budget}, {len(self)} debits)"
 
-    def _require_kind(self, event: PrivacyEvent) -> None:
+    def require_kind(self, event: PrivacyEvent) -> None:
+        """Raise ParameterError for an event this ledger has no place for, however little was spent: one of another
+        relation, or that does not hold against its adversary.
+        """
         if not isinstance(event, PrivacyEvent):
             raise ParameterError(f"event must be a privacy event, not {type(event).__name__}")
         if event.relation is not self.budget.relation:
@@ -240,8 +244,15 @@ def _uses(events: Sequence[PrivacyEvent]) -> Counter[PrivacyEvent]:
 def _require_adversary(events: Sequence[PrivacyEvent], budget: Guarantee) -> None:
     for event in events:
         against = getattr(event, "adversary", Adversary.PARTICIPANTS)
-        if against is not budget.adversary and against is not Adversary.PARTICIPANTS:
-            raise ParameterError(f"an event against {against} only, in a ledger against {budget.adversary}")
+        if not against.covers(budget.adversary):
+            why = (
+                "; the aggregator adds this noise, which protects nobody from the aggregator: have a ledger with "
+                "adversary=plan.noise.adversary count it, or use distributed noise"
+            )
+            raise ParameterError(
+                f"an event against {against} only, in a ledger against {budget.adversary}"
+                + (why if against is Adversary.RECIPIENTS else "")
+            )
 
 
 def _debit_of(body: dict[str, object]) -> Debit:

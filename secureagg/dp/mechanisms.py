@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from secureagg.checks import require_between, require_whole
 from secureagg.dp.accounting import epsilon, require_delta, require_epsilon
 from secureagg.dp.calibration import calibrate_noise
+from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.noise import discrete_gaussian, skellam
 from secureagg.dp.noisy_sums import SkellamSum
 from secureagg.dp.relation import MAX_COUNT, Relation
@@ -79,6 +80,9 @@ class _Budgeted:
     noise_std_grid: float | None = None
 
     name: ClassVar[str]
+    adversary: ClassVar[Adversary] = (
+        Adversary.PARTICIPANTS
+    )  # whom the guarantee holds against, and the ledgers it is for
 
     def __post_init__(self) -> None:
         require_epsilon("epsilon", self.epsilon)
@@ -148,6 +152,7 @@ class _Budgeted:
             rounds=rounds,
             relation=Relation.ZERO_OUT,
             redrawn_probability=exposure.redrawn,
+            adversary=cls.adversary,
         )
 
     @classmethod
@@ -184,10 +189,12 @@ class CentralGaussian(_Budgeted):
     """Discrete Gaussian noise that the aggregator adds to the sum once it is decrypted, before it is decoded.
 
     It protects against those who see the mean, not against the aggregator, and is here for comparison and for systems
-    whose aggregator is trusted.
+    whose aggregator is trusted. Ledgers that count it are kept against recipients, a client's own too, which then rests
+    on the aggregator's adding its noise.
     """
 
     name = "central-gaussian"
+    adversary = Adversary.RECIPIENTS
 
     @classmethod
     def adders(cls) -> tuple[NoiseBy | None, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.checks import require_between, require_whole
+from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.noisy_sums import gaussian_sum_distance
 from secureagg.dp.relation import LARGEST, MAX_COUNT, MAX_DIMENSION, GaussianUses, Relation, require_member
 from secureagg.errors import ParameterError
@@ -66,7 +67,7 @@ class RoundedGaussianSum:
     unknown to the adversary. l2_clip_grid: C_g, the L2 bound of an update *before* it is rounded, in grid steps.
     redrawn_probability: that in one round the rounding, or the noise of any honest party, is drawn anew (beyond a bound
     that is proven of it); each round adds (1 + e^ε) times it to δ. dimension: d coordinates of what is rounded, padding
-    included. rounds: how many sums.
+    included. rounds: how many sums. adversary: who knows none of this noise, and sees no sum without it.
 
     Requires: √honest·σ ≥ 8 steps; rounding that is unbiased to within 2^-32 steps, a coordinate by itself, to one of
     the two neighbours, by words the adversary does not know and which nothing else depends on but through the sums: no
@@ -88,6 +89,7 @@ class RoundedGaussianSum:
     rounds: int
     relation: Relation
     redrawn_probability: float = 0.0
+    adversary: Adversary = Adversary.PARTICIPANTS
 
     def __post_init__(self) -> None:
         require_between("noise_std_grid", self.noise_std_grid, 0.5, LARGEST)
@@ -97,6 +99,7 @@ class RoundedGaussianSum:
         require_whole("rounds", self.rounds, 1, MAX_COUNT)
         require_between("redrawn_probability", self.redrawn_probability, 0, 1)
         require_member("relation", self.relation, Relation)
+        require_member("adversary", self.adversary, Adversary)
         if self.relation is not Relation.ZERO_OUT:
             raise ParameterError(
                 f"relation={self.relation}: rounding is hidden against a neighbour that rounding leaves alone, the "

@@ -11,6 +11,7 @@ import pytest
 import fl_core
 import secureagg as sa
 from fl_core import PlainMean, Refused
+from secureagg.adapters.budgets import ledger_of, require_budget
 from secureagg.adapters.fl_core import OneShotAggregation
 from secureagg.adapters.fl_core_ledgers import ClientLedgers, DpSgdTerms, Ledgered
 from secureagg.dp.accounting import epsilon
@@ -122,6 +123,21 @@ class TestAggregatorsLedger:
             assert len(ledger) == 1
             with pytest.raises(sa.BudgetExhausted, match=r"round 2 is more than what is left of ε = 4 .* 1 rounds"):
                 private.begin(2, MODEL, range(3))
+
+
+class TestContributorsLedger:
+    @pytest.mark.parametrize("kind", [sa.DistributedGaussian, sa.CentralGaussian])
+    def test_is_against_whom_the_noise_holds(self, tmp_path: Path, kind: Any) -> None:
+        """A node or site that trusts its server with the sum counts its rounds, and claims no more."""
+        noise = kind(epsilon=4, delta=1e-5, rounds=1)
+        plan = OneShotAggregation(quorum=3, l2_clip=1.0, value_bits=8, noise=noise, rotate=True).plan(MODEL, 3)
+        with ledger_of(plan, tmp_path / "ledger", "all examples") as ledger:
+            assert ledger is not None and ledger.budget.adversary is noise.adversary
+            assert ("not against the aggregator" in str(ledger.budget)) is (kind is sa.CentralGaussian)
+            require_budget(plan, ledger)
+            ledger.debit(plan.privacy_event())
+            with pytest.raises(sa.BudgetExhausted, match="used up"):
+                require_budget(plan, ledger)
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,9 @@ def test_the_sum_is_as_noisy_as_planned(tmp_path: Path, by: str, parties: int, p
     replies, errors = world.round()
     assert not errors and len(replies) == common.CLIENTS
     assert noise_in(replies) == pytest.approx(STD * math.sqrt(parties), rel=0.5)  # five times what 48 draws spread
+    (kept, *_) = tmp_path.rglob("ledger")
+    against = "recipients" if by == "aggregator" else "participants"
+    assert f'"adversary":"{against}"' in kept.read_text().splitlines()[0]
     phases = ["noise"] * (by == "committee") + ["check"] * proofs + ["reveal"]
     assert world.grid.exchanges == [["setup"], ["contribute"], *([phase] for phase in phases)]
 

@@ -60,6 +60,8 @@ def test_noise_in_the_sum(folder: Path, noise: Mechanism, proofs: bool, asked: l
     exact = np.mean([common.update_of(client)[0] for client in range(common.CLIENTS)], axis=0)
     error = np.abs(outcome.mean["a.kernel"] - exact)
     assert 1e-2 < error.max() < 10 * common.L2_CLIP
+    terms = (folder / "site-1" / "local" / "secureagg" / "site-1" / "ledger").read_text().splitlines()[0]
+    assert f'"adversary":"{noise.adversary}"' in terms
 
 
 def test_a_member_without_noise_is_named(folder: Path) -> None:
