@@ -17,7 +17,7 @@ from typing import Any
 from secureagg import plan_json, plan_report
 from secureagg.bounds import Bound, Demand, Noise, Proven, error_bound, fit_sharing, steering
 from secureagg.checks import require_between, require_flag, require_whole
-from secureagg.dp.mechanisms import REDRAW_BITS, Mechanism, Skellam
+from secureagg.dp.mechanisms import REDRAW_BITS, Mechanism
 from secureagg.dp.noisy_sums import SkellamSum
 from secureagg.dp.quantise import (
     MAX_VALUE_BITS,
@@ -26,7 +26,7 @@ from secureagg.dp.quantise import (
     Quantiser,
     norm_squared_bound,
 )
-from secureagg.dp.rotation import rotated_bound
+from secureagg.dp.rotation import clip_in_steps, rotated_bound
 from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.electorate import Committee
 from secureagg.errors import ParameterError
@@ -163,10 +163,9 @@ class RoundPlan:
     @property
     def clip_grid(self) -> float:
         """C_g, the L2 clip in grid steps; the same float whatever the clip is, if the bound follows from it."""
-        if self.value_bound is None:
-            return float(self.value_limit)
-        if self.rotate and self.value_bound == self.l2_clip * rotated_bound(self.layout.size):
-            return self.value_limit / rotated_bound(self.layout.size)
+        rotated = self.rotate and self.value_bound == self.l2_clip * rotated_bound(self.layout.size)
+        if self.value_bound is None or rotated:
+            return clip_in_steps(self.value_limit, self.layout.size, rotate=rotated)
         return self.quantiser.scale * self.l2_clip
 
     @cached_property
@@ -178,7 +177,7 @@ class RoundPlan:
     @property
     def conditional(self) -> bool:
         """Whether a client rounds, and draws its noise, until what it encrypts is within `norm_bound`."""
-        return self.proofs or isinstance(self.noise, Skellam)
+        return self.proofs if self.noise is None else self.noise.redraws(proofs=self.proofs)
 
     @cached_property
     def norm_bound(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from secureagg.dp.mechanisms import REDRAW_BITS, Exposure, Mechanism, NoiseBy
+from secureagg.dp.mechanisms import Exposure, Mechanism, NoiseBy
 from secureagg.dp.noisy_sums import honest_contributors
 from secureagg.errors import ParameterError
 
@@ -40,17 +40,7 @@ def exposure(plan: RoundPlan, noise_by: NoiseBy | None) -> Exposure:
 
     Requires: the plan has noise, of any amount; noise_by is the adder that it settled on.
     """
-    # Of each party whose noise is accounted for, rounding, noise in norm and noise in coordinates may be drawn anew, at
-    # 2^-60 each. What the others add, drawn anew or not, is independent of the client: post-processing.
-    honest = _honest(plan, noise_by)
-    redrawn = 3 * honest * 2.0**-REDRAW_BITS if plan.conditional else 0.0
-    return Exposure(
-        l2_clip_grid=plan.clip_grid,
-        norm_bound=plan.rounded_norm_bound,
-        dimension=plan.layout.size,
-        honest=honest,
-        redrawn=redrawn,
-    )
+    return Exposure.of(plan.clip_grid, plan.layout.size, _honest(plan, noise_by), conditional=plan.conditional)
 
 
 def _honest(plan: RoundPlan, noise_by: NoiseBy | None) -> int:

@@ -13,14 +13,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from secureagg.adapters.fl_core_ledgers import OVERFLOW_PROBABILITY
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.options import refuse_given
-from secureagg.dp.accounting import accountant, epsilon
+from secureagg.dp.accounting import HIGHEST_EPSILON, accountant, epsilon
 from secureagg.dp.calibration import calibrate_noise
+from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.dp_events import BatchSampling, CentralGaussian, DpSgd, PrivacyEvent
-from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum, honest_contributors
-from secureagg.dp.quantise import Quantiser, norm_squared_bound
+from secureagg.dp.mechanisms import DistributedGaussian, Exposure, Skellam
+from secureagg.dp.noisy_sums import honest_contributors
+from secureagg.dp.quantise import Quantiser
 from secureagg.dp.relation import Relation
+from secureagg.dp.rotation import clip_in_steps
 from secureagg.errors import ParameterError
 
 __all__ = ["calibrate"]
@@ -34,17 +38,24 @@ class Mechanism(StrEnum):
 
 
 _DP_SGD, _CLIENTS, _GRID = "With dp-sgd", "With central, discrete-gaussian, skellam", "With discrete-gaussian, skellam"
-_SUMS = (Mechanism.DISCRETE_GAUSSIAN, Mechanism.SKELLAM)
+_SUMS: dict[Mechanism, type[DistributedGaussian] | type[Skellam]] = {
+    Mechanism.DISCRETE_GAUSSIAN: DistributedGaussian,
+    Mechanism.SKELLAM: Skellam,
+}
 _USED_BY: dict[str, tuple[Mechanism, ...]] = {
     **dict.fromkeys(("examples", "batch", "epochs", "sampling"), (Mechanism.DP_SGD,)),
     **dict.fromkeys(("clients", "rounds", "l2_clip"), (Mechanism.CENTRAL, *_SUMS)),
-    **dict.fromkeys(("quorum", "assumed_corrupt", "value_bits", "values"), _SUMS),
+    **dict.fromkeys(("quorum", "assumed_corrupt", "value_bits", "values", "rotate", "proofs"), tuple(_SUMS)),
+}
+_AGAINST = {
+    Adversary.PARTICIPANTS: "participants, the aggregator among them",
+    Adversary.RECIPIENTS: "who sees the noisy means; not the aggregator, which adds the noise",
 }
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The answer, as `--json` prints it. ε is never without δ and relation.
+    """The answer, as `--json` prints it. ε is never without δ, relation and whom it holds against.
 
     noise: for dp-sgd, the multiplier (std of the noise on the summed gradients ÷ the clip); for central, the std of the
     noise on the mean; otherwise the std of one contributor's noise, in grid steps. mean_noise_std: what each value of
@@ -54,6 +65,7 @@ class Calibration:
     mechanism: str
     protects: str
     relation: str
+    adversary: Adversary
     epsilon: float
     delta: float
     noise: float
@@ -70,8 +82,8 @@ class _Setting:
     """A mechanism with everything fixed but its noise."""
 
     make_event: Callable[[float], PrivacyEvent]
+    find: Callable[[float], float]  # the noise for a target ε
     noise_is: str
-    minimum: float
     mean_noise_std: Callable[[float], float] | None = None
     contributors: int | None = None
     grid_step: float | None = None
@@ -93,9 +105,9 @@ def calibrate(
     ] = None,
     delta: Annotated[float, typer.Option(metavar="D", help="δ; well below 1 ÷ the number of units protected.")] = 1e-5,
     relation: Annotated[
-        Relation | None,
-        typer.Option(help="Neighbouring relation; by default add-or-remove where batches are Poisson, else zero-out."),
-    ] = None,
+        Relation,
+        typer.Option(help="Neighbouring relation; noise in sums is for zero-out."),
+    ] = Relation.ZERO_OUT,
     examples: Annotated[
         int, typer.Option(metavar="N", help="Examples a client trains on.", rich_help_panel=_DP_SGD)
     ] = 60_000,
@@ -132,6 +144,10 @@ def calibrate(
         int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_GRID)
     ] = 16,
     values: Annotated[int, typer.Option(metavar="N", help="Values in an update.", rich_help_panel=_GRID)] = 1_000_000,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="As in a plan that rotates updates.", rich_help_panel=_GRID)
+    ] = False,
+    proofs: Annotated[bool, typer.Option("--proofs", help="As in a plan with proofs.", rich_help_panel=_GRID)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -142,7 +158,8 @@ def calibrate(
     central is noise on the revealed mean: it protects from who sees models, not from who sees the sum.
 
     discrete-gaussian and skellam are noise inside the encrypted sum. They count the quorum less the contributors
-    assumed corrupt, so that dropouts never cost privacy.
+    assumed corrupt, so that dropouts never cost privacy. The noise is what a
+    plan of the same numbers calibrates for itself.
 
     Examples:
 
@@ -158,94 +175,113 @@ def calibrate(
                 refuse_given(context, name, f"only {', '.join(users)} uses it, and this is {mechanism}")
         if (target is None) == (noise is None):
             raise typer.BadParameter("give one of the two", param_hint="--epsilon / --noise")
-        poisson = mechanism is Mechanism.DP_SGD and sampling is BatchSampling.POISSON
-        about = relation or (Relation.ADD_OR_REMOVE if poisson else Relation.ZERO_OUT)
         match mechanism:
             case Mechanism.DP_SGD:
-                setting = _dp_sgd(examples, batch, epochs, sampling, about)
+                setting = _dp_sgd(examples, batch, epochs, sampling, relation, delta)
             case Mechanism.CENTRAL:
-                setting = _central(clients, rounds, l2_clip, about)
-            case _:
+                setting = _central(clients, rounds, l2_clip, relation, delta)
+            case Mechanism.DISCRETE_GAUSSIAN | Mechanism.SKELLAM:
+                if relation is not Relation.ZERO_OUT:
+                    raise ParameterError(f"relation={relation}: noise in a sum is accounted for zero-out; use that")
                 honest = honest_contributors(clients if quorum is None else quorum, assumed_corrupt)
-                setting = _sum(mechanism, clients, honest, rounds, l2_clip, value_bits, values, about)
+                grid = _Grid(value_bits=value_bits, values=values, l2_clip=l2_clip, rotate=rotate, proofs=proofs)
+                setting = _sum(_SUMS[mechanism], grid, clients, honest, rounds, delta)
         answer = _answer(mechanism, setting, target, noise, delta)
         typer.echo(json.dumps(asdict(answer), indent=2)) if as_json else _print(answer)
 
 
-def _dp_sgd(examples: int, batch: int, epochs: float, sampling: BatchSampling, relation: Relation) -> _Setting:
+def _dp_sgd(
+    examples: int, batch: int, epochs: float, sampling: BatchSampling, relation: Relation, delta: float
+) -> _Setting:
     if not 0 < epochs <= 1e6:
         raise ParameterError(f"epochs={epochs:g} must be above 0, at most a million")
     if not 1 <= batch <= examples:
         raise ParameterError(f"batch={batch} must be within 1 … examples={examples}")
-    an_epoch = examples / batch if sampling is BatchSampling.POISSON else examples // batch
-    steps = math.ceil(epochs * an_epoch)
-    return _Setting(
-        lambda multiplier: DpSgd(
+    is_poisson = sampling is BatchSampling.POISSON
+    # What an epoch of `PoissonBatches` and of `FixedSizeBatches` is.
+    steps = math.ceil(epochs * (max(1, round(examples / batch)) if is_poisson else examples // batch))
+
+    def make_event(multiplier: float) -> DpSgd:
+        return DpSgd(
             noise_multiplier=multiplier,
             expected_batch=batch,
             examples=examples,
             steps=steps,
             relation=relation,
             sampling=sampling,
-        ),
-        noise_is="multiplier (std of the noise on summed gradients ÷ clip)",
-        minimum=2.0**-4,
-    )
-
-
-def _central(clients: int, rounds: int, l2_clip: float, relation: Relation) -> _Setting:
-    if clients < 1 or not l2_clip > 0:
-        raise ParameterError(f"clients={clients} and l2_clip={l2_clip:g} must be positive")
-    return _Setting(
-        lambda std: CentralGaussian(noise_std=std, l2_clip=l2_clip, clients=clients, rounds=rounds, relation=relation),
-        noise_is="std on each value of the mean",
-        minimum=2.0**-6 * l2_clip / clients,
-        mean_noise_std=lambda std: std,
-    )
-
-
-def _sum(
-    mechanism: Mechanism,
-    clients: int,
-    honest: int,
-    rounds: int,
-    l2_clip: float,
-    value_bits: int,
-    values: int,
-    relation: Relation,
-) -> _Setting:
-    if clients < 1 or values < 1 or not 0 < l2_clip < math.inf:
-        raise ParameterError(f"clients={clients}, values={values} and l2_clip={l2_clip:g} must be positive")
-    quantiser = Quantiser(value_bits, l2_clip)
-    bound = math.sqrt(norm_squared_bound(l2_clip * quantiser.scale, values))
-
-    def make_event(std: float) -> PrivacyEvent:
-        if mechanism is Mechanism.SKELLAM:
-            return SkellamSum(
-                noise_variance_grid=std**2,
-                honest=honest,
-                l2_bound_grid=bound,
-                dimension=values,
-                rounds=rounds,
-                relation=relation,
-            )
-        return DiscreteGaussianSum(
-            noise_std_grid=std,
-            honest=honest,
-            l2_bound_grid=bound,
-            dimension=values,
-            rounds=rounds,
-            relation=relation,
+            overflow_probability=OVERFLOW_PROBABILITY if is_poisson else 0.0,
         )
 
     return _Setting(
         make_event,
+        find=lambda target: calibrate_noise(target, delta, make_event, minimum=2.0**-4),
+        noise_is="multiplier (std of the noise on summed gradients ÷ clip)",
+    )
+
+
+def _central(clients: int, rounds: int, l2_clip: float, relation: Relation, delta: float) -> _Setting:
+    if clients < 1 or not l2_clip > 0:
+        raise ParameterError(f"clients={clients} and l2_clip={l2_clip:g} must be positive")
+
+    def make_event(std: float) -> CentralGaussian:
+        return CentralGaussian(
+            noise_std=std,
+            l2_clip=l2_clip,
+            clients=clients,
+            rounds=rounds,
+            relation=relation,
+            adversary=Adversary.RECIPIENTS,
+        )
+
+    return _Setting(
+        make_event,
+        find=lambda target: calibrate_noise(target, delta, make_event, minimum=2.0**-6 * l2_clip / clients),
+        noise_is="std on each value of the mean",
+        mean_noise_std=lambda std: std,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grid:
+    """What a plan's clients put on its grid."""
+
+    value_bits: int
+    values: int
+    l2_clip: float
+    rotate: bool
+    proofs: bool
+
+    def __post_init__(self) -> None:
+        if not 0 < self.l2_clip < math.inf:
+            raise ParameterError(f"l2_clip={self.l2_clip:g} must be positive")
+
+    @property
+    def clip(self) -> float:
+        """The L2 clip in grid steps."""
+        limit = Quantiser(self.value_bits, self.l2_clip).limit
+        return clip_in_steps(limit, self.values, rotate=self.rotate)
+
+
+def _sum(
+    kind: type[DistributedGaussian] | type[Skellam],
+    grid: _Grid,
+    clients: int,
+    honest: int,
+    rounds: int,
+    delta: float,
+) -> _Setting:
+    if clients < 1:
+        raise ParameterError(f"clients={clients} must be positive")
+    exposure = Exposure.of(grid.clip, grid.values, honest, conditional=kind.redraws(proofs=grid.proofs))
+    scale = grid.clip / grid.l2_clip
+    return _Setting(
+        lambda std: kind(epsilon=HIGHEST_EPSILON, delta=delta, rounds=rounds, noise_std_grid=std).event(exposure),
+        find=lambda target: kind(epsilon=target, delta=delta, rounds=rounds).calibrated(exposure, "clients").std,
         noise_is="std of one contributor's noise, in grid steps",
-        minimum=0.5,
         # With everybody there; at the quorum the noise is what ε was computed for, and less.
-        mean_noise_std=lambda std: std * math.sqrt(clients) / quantiser.scale / clients,
+        mean_noise_std=lambda std: std * math.sqrt(clients) / scale / clients,
         contributors=honest,
-        grid_step=1 / quantiser.scale,
+        grid_step=1 / scale,
     )
 
 
@@ -254,7 +290,7 @@ def _answer(
 ) -> Calibration:
     if noise is None:
         assert target is not None
-        noise = calibrate_noise(target, delta, setting.make_event, minimum=setting.minimum)
+        noise = setting.find(target)
     event = setting.make_event(noise)
     found = epsilon(event, delta)
     if not math.isfinite(found):
@@ -263,6 +299,7 @@ def _answer(
         mechanism=mechanism,
         protects="one example" if mechanism is Mechanism.DP_SGD else "one client",
         relation=event.relation,
+        adversary=getattr(event, "adversary", Adversary.PARTICIPANTS),
         epsilon=found,
         delta=delta,
         noise=noise,
@@ -279,6 +316,7 @@ def _print(answer: Calibration) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("mechanism", answer.mechanism)
     table.add_row("protects", f"{answer.protects}, {answer.relation}")
+    table.add_row("against", _AGAINST[answer.adversary])
     table.add_row("ε", f"{answer.epsilon:.4g} at δ = {answer.delta:.3g}, by {answer.accountant}")
     table.add_row("noise", f"{answer.noise:.5g}, {answer.noise_is}")
     table.add_row("releases", f"{answer.releases}")

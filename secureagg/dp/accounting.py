@@ -31,6 +31,7 @@ from secureagg.dp.relation import Relation, require_member
 from secureagg.errors import ParameterError
 
 __all__ = [
+    "HIGHEST_EPSILON",
     "Events",
     "Guarantee",
     "accountant",

@@ -24,6 +24,7 @@ from secureagg.dp.calibration import calibrate_noise
 from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.noise import discrete_gaussian, skellam
 from secureagg.dp.noisy_sums import SkellamSum
+from secureagg.dp.quantise import norm_squared_bound
 from secureagg.dp.relation import MAX_COUNT, Relation
 from secureagg.dp.rounded_sums import LEAST_SUM_STD, RoundedGaussianSum
 from secureagg.errors import ParameterError
@@ -62,6 +63,19 @@ class Exposure:
     dimension: int
     honest: int
     redrawn: float
+
+    @classmethod
+    def of(cls, l2_clip_grid: float, dimension: int, honest: int, *, conditional: bool) -> Self:
+        """Return that of updates of these sizes; conditional: whether what misses a bound is drawn anew."""
+        # Of each party whose noise is accounted for, rounding, noise in norm and noise in coordinates may be drawn
+        # anew, at 2^-60 each. What the others add, drawn anew or not, is independent of the client: post-processing.
+        return cls(
+            l2_clip_grid=l2_clip_grid,
+            norm_bound=norm_squared_bound(l2_clip_grid, dimension, REDRAW_BITS),
+            dimension=dimension,
+            honest=honest,
+            redrawn=3 * honest * 2.0**-REDRAW_BITS if conditional else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +118,11 @@ class _Budgeted:
             return self.noise_by
         choice: NoiseBy = "committee" if proofs and members > 1 else "clients"
         return choice if choice in self.adders() else "aggregator"
+
+    @classmethod
+    def redraws(cls, *, proofs: bool) -> bool:
+        """Return whether clients round, and draw their noise, until what they encrypt is within a bound."""
+        return proofs
 
     @property
     def std(self) -> float:
@@ -209,6 +228,11 @@ class Skellam(_Budgeted):
     """
 
     name = "skellam"
+
+    @classmethod
+    def redraws(cls, *, proofs: bool) -> bool:
+        """Return True: privacy rests on the bound of what is rounded."""
+        return True
 
     @classmethod
     def _event(cls, std: float, exposure: Exposure, rounds: int) -> RoundedGaussianSum | SkellamSum:

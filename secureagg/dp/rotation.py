@@ -29,7 +29,7 @@ from secureagg.errors import ParameterError
 from secureagg.ring import workers
 from secureagg.ring.xof import PublicExpansion
 
-__all__ = ["Rotation", "rotated_bound"]
+__all__ = ["Rotation", "clip_in_steps", "rotated_bound"]
 
 _Float = TypeVar("_Float", np.float32, np.float64)
 
@@ -48,6 +48,11 @@ def rotated_bound(size: int) -> float:
     """
     block = 1 << (as_whole("size", size, 1, _MAX_SIZE).bit_length() - 1)
     return min(1.0, math.sqrt(2 * (math.log(2 * size) + _BEYOND_BITS * math.log(2)) / block))
+
+
+def clip_in_steps(value_limit: int, size: int, *, rotate: bool) -> float:
+    """Return C_g, the L2 clip in steps of a grid whose end, ±value_limit, is the clip, or `rotated_bound` of it."""
+    return value_limit / rotated_bound(size) if rotate else float(value_limit)
 
 
 class Rotation:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import secureagg as sa
+from secureagg.adapters.fl_core_ledgers import OVERFLOW_PROBABILITY
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.dp.accounting import epsilon
 from secureagg.dp.dp_events import BatchSampling, DpSgd
@@ -23,10 +27,36 @@ def test_noise_for_a_target(invoke: Invoke) -> None:
         expected_batch=100,
         examples=2000,
         steps=40,
-        relation=Relation.ADD_OR_REMOVE,
+        relation=Relation.ZERO_OUT,
+        overflow_probability=2.0**-40,
     )
     assert figures["epsilon"] == epsilon(event, 1e-5) <= 3
-    assert (figures["releases"], figures["relation"], figures["accountant"]) == (40, "add-or-remove", "PLD")
+    assert (figures["releases"], figures["relation"], figures["accountant"]) == (40, "zero-out", "PLD")
+
+
+@pytest.mark.parametrize("examples", [155, 160, 260])
+def test_an_epoch_has_as_many_steps_as_the_sampler_takes(invoke: Invoke, examples: int) -> None:
+    """Two, not 1.55, 1.6, and three, not 2.6: the rounding goes either way, and it is what trains."""
+    figures = invoke("calibrate", "dp-sgd", "--noise", "2", "--examples", str(examples), "--batch", "100", "--json").out
+    sampling = pytest.importorskip("secureagg.dp.dpsgd").PoissonBatches
+    batches = sampling(np.zeros((examples, 1)), np.zeros(examples), 100)
+    assert json.loads(figures)["releases"] == 10 * len(batches)
+    assert batches.overflow_probability <= OVERFLOW_PROBABILITY
+
+
+def test_overflow_is_paid_for(invoke: Invoke) -> None:
+    """Of many steps at a high ε, what capped batches cost is seen in δ."""
+    arguments = ("--noise", "3", "--epochs", "200", "--json")
+    figures = json.loads(invoke(*SMALL_SGD[:-2], *arguments).out)
+    event = DpSgd(
+        noise_multiplier=3.0,
+        expected_batch=100,
+        examples=2000,
+        steps=4000,
+        relation=Relation.ZERO_OUT,
+        overflow_probability=OVERFLOW_PROBABILITY,
+    )
+    assert figures["epsilon"] == epsilon(event, 1e-5) > epsilon(replace(event, overflow_probability=0.0), 1e-5)
 
 
 def test_epsilon_of_a_noise_without_amplification(invoke: Invoke) -> None:
@@ -40,6 +70,53 @@ def test_epsilon_of_a_noise_without_amplification(invoke: Invoke) -> None:
         sampling=BatchSampling.FIXED_SIZE,
     )
     assert json.loads(ended.out)["epsilon"] == epsilon(event, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "kind", "asked"),
+    [
+        ("discrete-gaussian", sa.DistributedGaussian, []),
+        ("skellam", sa.Skellam, []),
+        ("discrete-gaussian", sa.DistributedGaussian, ["rotate"]),
+        ("discrete-gaussian", sa.DistributedGaussian, ["proofs"]),
+        ("skellam", sa.Skellam, ["rotate", "proofs"]),
+    ],
+)
+def test_noise_in_a_sum_is_what_a_plan_calibrates(
+    invoke: Invoke, mechanism: str, kind: type[sa.DistributedGaussian] | type[sa.Skellam], asked: list[str]
+) -> None:
+    plan = sa.RoundPlan(
+        layout=sa.Layout.of([np.zeros(5000)]),
+        clients=200,
+        quorum=140,
+        assumed_corrupt_clients=40,
+        l2_clip=1.0,
+        value_bits=10,
+        committee=sa.Committee(5),
+        noise=kind(epsilon=8, delta=1e-5, rounds=20, noise_by="clients"),
+        rotate="rotate" in asked,
+        proofs="proofs" in asked,
+    )
+    assert plan.noise is not None
+    options = (
+        "--clients",
+        "200",
+        "--quorum",
+        "140",
+        "--assumed-corrupt",
+        "40",
+        "--values",
+        "5000",
+        "--value-bits",
+        "10",
+    )
+    flags = [f"--{each}" for each in asked]
+    base = ("calibrate", mechanism, *options, "--rounds", "20", *flags, "--json")
+    found = json.loads(invoke(*base, "--epsilon", "8").out)
+    assert (found["noise"], found["grid_step"]) == (plan.noise.std, pytest.approx(1 / plan.quantiser.scale))
+    assert found["epsilon"] == epsilon(plan.privacy_event(20), 1e-5)
+    priced = json.loads(invoke(*base, "--noise", str(plan.noise.std)).out)
+    assert priced == found
 
 
 @pytest.mark.parametrize("mechanism", ["discrete-gaussian", "skellam"])
@@ -56,6 +133,7 @@ def test_dropouts_and_corruptions_need_more_noise(invoke: Invoke, mechanism: str
 def test_the_mean_gets_the_noise_of_the_central_mechanism(invoke: Invoke) -> None:
     central = json.loads(invoke("calibrate", "central", "--epsilon", "4", *SUM[:4], "--json").out)
     inside = json.loads(invoke("calibrate", "discrete-gaussian", "--epsilon", "4", *SUM, "--json").out)
+    assert (central["adversary"], inside["adversary"]) == ("recipients", "participants")
     assert central["mean_noise_std"] < inside["mean_noise_std"] < 1.1 * central["mean_noise_std"]
 
 
@@ -73,6 +151,8 @@ def test_table(invoke: Invoke) -> None:
         (["central", "--noise", "1", "--epsilon", "1"], ExitCode.USAGE, "give one of the two"),
         (["central", "--noise", "1", "--examples", "5"], ExitCode.USAGE, "only dp-sgd uses it"),
         (["dp-sgd", "--noise", "1", "--quorum", "5"], ExitCode.USAGE, "only discrete-gaussian, skellam"),
+        (["skellam", "--noise", "9", "--relation", "replace"], ExitCode.PARAMETERS, "accounted for zero-out"),
+        (["central", "--noise", "1", "--rotate"], ExitCode.USAGE, "only discrete-gaussian, skellam"),
         (["central", "--noise", "nan"], ExitCode.PARAMETERS, "noise_std"),
         (["central", "--noise", "-1"], ExitCode.PARAMETERS, "noise_std"),
         (["central", "--epsilon", "inf"], ExitCode.PARAMETERS, "target_epsilon"),
