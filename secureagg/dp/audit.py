@@ -45,10 +45,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What an audit found. Each bound alone exceeds the mechanism's ε with probability at most 1 − confidence.
+    """What an audit found. Each bound alone exceeds the mechanism's ε with probability at most 1 − confidence, the one
+    by curves for mechanisms of the tested family only.
 
     curve_epsilon: ε, at the claim's δ, of the last curve of the family that the guesses refute, and what is compared
-        with the claim. By Algorithm 3 of Mahloujifar et al. 2024, or by Clopper and Pearson if `independent`
+        with the claim. By Algorithm 3 of Mahloujifar et al. 2024, or by Clopper and Pearson if `independent`. A
+        mechanism outside the family may keep to (ε, δ) and be above it: at the same ε, randomised response has more
+        right guesses than Gaussian noise
     general_epsilon: from the p-value of Steinke et al. 2023, appendix D, which assumes no family of curves
     detectable_epsilon: a Gaussian mechanism whose ε is this or more would have been found out with probability about
         95 % by the same number of canaries and guesses; inf if none would
@@ -66,16 +69,18 @@ class AuditResult:
 
     @property
     def violated(self) -> bool:
-        """Whether the claim is refuted."""
+        """Whether the claim is refuted, for a mechanism of the family; for others see `general_epsilon`."""
         return self.curve_epsilon > self.claim.epsilon
 
     @property
     def verdict(self) -> str:
         """One sentence; it never says that the mechanism is private."""
         if self.violated:
+            others = f"; of a mechanism with other curves, above {self.general_epsilon:.2f} only"
             return (
-                f"violation: epsilon is above {self.curve_epsilon:.2f} with confidence {self.confidence:.0%}, "
-                f"and {self.claim.epsilon:g} is claimed"
+                f"violation: epsilon is above {self.curve_epsilon:.2f} by the claim's curves, with confidence "
+                f"{self.confidence:.0%}, and {self.claim.epsilon:g} is claimed"
+                + (others if self.general_epsilon <= self.claim.epsilon else "")
             )
         found = f"a Gaussian mechanism of epsilon {self.detectable_epsilon:.2f} or more"
         shown = found if math.isfinite(self.detectable_epsilon) else "no Gaussian mechanism, however little noise,"
@@ -99,7 +104,7 @@ def audit(
     mechanism: takes bool[canaries], which are in, and returns float64[canaries], for each a score that is the larger,
         and above 0, the more likely it was in. The scores must come from what the mechanism releases alone.
     claimed: of any one canary, whatever the others are.
-    curves: the family the mechanism is claimed to be of; by default Gaussian DP.
+    curves: the family the mechanism is claimed to be of, without which nothing is refuted; by default Gaussian DP.
     guesses: how many canaries to guess, the lowest scores out and the highest in, abstaining from the rest. Chosen
         before the run: trying several and keeping the best is no audit. By default `default_guesses`.
     in_share: of the guesses, how many say in; more than half where only being in shows, as with sampling.

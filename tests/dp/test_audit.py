@@ -157,6 +157,20 @@ class TestSoundness:
         above = sum(one_run_epsilon(500, 500, int(c), 0.0, 0.05) > 1.0 for c in right)
         assert 4 <= above <= self.MOST
 
+    @pytest.mark.parametrize("independent", [False, True])
+    def test_a_mechanism_of_another_family_is_accused_of_the_family_alone(self, independent: bool) -> None:
+        """Randomised response of ε = 2 keeps to its claim, and is no Gaussian mechanism of ε = 2."""
+        rng = np.random.default_rng(11)
+
+        def responses(present: NDArray[np.bool_]) -> NDArray[np.float64]:
+            is_true = rng.random(len(present)) < 1 / (1 + math.exp(-2.0))
+            return np.where(present == is_true, 1.0, -1.0)
+
+        found = audit(responses, claimed=claim(2.0), independent=independent, stream=stream(5))
+        assert found.violated and found.general_epsilon <= 2.0 < found.curve_epsilon
+        assert "by the claim's curves" in found.verdict
+        assert found.verdict.endswith(f"of a mechanism with other curves, above {found.general_epsilon:.2f} only")
+
     @pytest.mark.parametrize("noise", [SumNoise.SKELLAM, SumNoise.DISCRETE_GAUSSIAN])
     @pytest.mark.parametrize("alone", [False, True])
     def test_the_shipped_samplers_are_not_accused(self, noise: SumNoise, alone: bool) -> None:
