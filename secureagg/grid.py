@@ -24,6 +24,8 @@ from secureagg.ring.xof import SecretSpan, SecretStream
 __all__ = ["GridNoise", "GridUpdate", "put_on_grid"]
 
 _BLOCK = 1 << 16
+_HUGE = 1e-300  # of l2_clip: factors below this are those of updates longer than 1e300
+_SHRUNK = 2.0**-64  # a power of two, so that no digit changes; what gets too small by it is far below a grid step
 
 
 def put_on_grid(
@@ -46,18 +48,24 @@ def put_on_grid(
     except ParameterError:
         plan.layout.check_finite(update)  # names the tensor as the caller knows it
         raise
+    shrunk = 1.0
     if plan.rotate:
-        flat = Rotation(layout.size, sid).apply(layout.gather(vector, 0, layout.size))
+        flat = layout.gather(vector, 0, layout.size)
+        if clip < _HUGE * plan.l2_clip:
+            # No partial sum of the rotation is above ‖x‖₁/√L ≤ ‖x‖₂ ≤ l2_clip / clip, which could be beyond a float64.
+            shrunk = _SHRUNK
+            flat *= shrunk
+        flat = Rotation(layout.size, sid).apply(flat)
         layout, vector = Layout.of([flat]), [flat]
-    return GridUpdate(plan, layout, vector, clip, weight, rounding_rng, noise)
+    return GridUpdate(plan, layout, vector, clip, weight, rounding_rng, noise, shrunk=shrunk)
 
 
 class GridUpdate:
     """One client's update on the plan's grid. Secret: `repr` shows nothing.
 
     vector: checked tensors of `layout`, which has the coordinates of the plan's; clip: the factor of the L2 clipping;
-    rounding_rng seeds the rounding, and noise is where the noise's words come from; both are the operating system's
-    unless given, which is for audits and tests.
+    shrunk: what vector was multiplied by already, which clip counts too. rounding_rng seeds the rounding, and noise is
+    where the noise's words come from; both are the operating system's unless given, which is for audits and tests.
 
     Guarantees: a coordinate without noise is rounded the same however it is asked for. If `plan.conditional`,
     Σv² ≤ `plan.norm_bound` and |v| ≤ `plan.coordinate_bound`.
@@ -72,9 +80,12 @@ class GridUpdate:
         weight: int,
         rounding_rng: np.random.Generator | None,
         noise: SecretStream | None = None,
+        *,
+        shrunk: float = 1.0,
     ) -> None:
         self._plan, self._layout, self._vector = plan, layout, vector
         self.weight, self.clip = weight, clip
+        self._factor = clip / shrunk
         self._noise = noise
         self._stream = SecretStream(None if rounding_rng is None else rounding_rng.bytes(32))
         self._span = self._stream.reserve(plan.packing.coordinates)
@@ -115,13 +126,15 @@ class GridUpdate:
         span.fill(first // 2, words)
         share = self.weight / self._plan.max_weight
         gathered = self._layout.gather(self._vector, first, end)
-        values, clamped = self._plan.quantiser.quantise(gathered, self.clip, share, words.view(np.uint32))
+        values, clamped = self._plan.quantiser.quantise(gathered, self._factor, share, words.view(np.uint32))
         if (noise := self._plan.noise) is not None and noise.noise_by == "clients":
             values += noise.draw(values.size, self._noise)
         return values, clamped
 
     def _within(self) -> NDArray[np.int64]:
-        """Return all values, rounded until they are within the bounds: at most one time in 2^10 more than once."""
+        """Return all values, rounded until they are within the bounds: at most one time in 2^10 more than once, where
+        privacy rests on them one in 2^59.
+        """
         plan = self._plan
         rounded = np.empty(self._layout.size, dtype=np.int64)
         while True:

@@ -18,7 +18,7 @@ from secureagg import grid as grid_module
 from secureagg import plan as plan_module
 from secureagg.dp.clipping import clip_factor
 from secureagg.errors import ParameterError
-from secureagg.grid import GridUpdate
+from secureagg.grid import GridUpdate, put_on_grid
 from tests.federation import quantised, toy_plan, toy_update
 
 HALVES = sa.Layout(((16,),), ("float64",))
@@ -145,6 +145,27 @@ def test_parts_put_together_are_the_whole(cuts: set[int], proofs: bool) -> None:
     assert [v for part in parts for v in part] == whole
     if proofs:
         assert grid.values.tolist() == whole[:-1]
+
+
+@pytest.mark.parametrize("size", [64, 100])
+@pytest.mark.parametrize(
+    ("l2_clip", "largest"),
+    [(1.0, 1e280), (1e20, 1e300), (1e100, 1e306), (1e100, 1.7e308), (1e150, 1e300), (1e150, 1.7e308)],
+)
+def test_rotating_the_largest_updates_overflows_nowhere(l2_clip: float, size: int, largest: float) -> None:
+    """They come out as an update of the same direction and of ordinary length does, up to a rounding."""
+    direction = np.random.default_rng(1).choice([-1.0, 1.0, 0.25], size)
+    plan = sa.RoundPlan(
+        layout=sa.Layout.of([direction]),
+        clients=10, quorum=5, l2_clip=l2_clip, value_bits=8, committee=sa.Committee(3), rotate=True,
+    )  # fmt: skip
+    huge, plain = (
+        put_on_grid(plan, bytes(32), [direction * times], rounding_rng=np.random.default_rng(2))
+        for times in (largest, 2 * l2_clip)
+    )
+    assert np.abs(huge.between(0, size) - plain.between(0, size)).max() <= 1
+    assert math.sqrt(np.square(huge.between(0, size)).sum()) <= plan.clip_grid + math.sqrt(size)
+    assert huge.clip == pytest.approx(l2_clip / largest / np.linalg.norm(direction))
 
 
 def test_an_update_shows_nothing_of_itself() -> None:
