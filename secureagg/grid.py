@@ -133,7 +133,7 @@ class GridUpdate:
 
     def _within(self) -> NDArray[np.int64]:
         """Return all values, rounded until they are within the bounds: at most one time in 2^10 more than once, where
-        privacy rests on them one in 2^59.
+        privacy rests on them one in 2^58.
         """
         plan = self._plan
         rounded = np.empty(self._layout.size, dtype=np.int64)
