@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.answers import agreeing, contributions_left_out, enough_to_blame, share_sums
-from secureagg.dp.ledger import Ledger
-from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError, ParameterError
+from secureagg.dp.dp_events import PrivacyEvent
+from secureagg.dp.ledger import Debit, Ledger
+from secureagg.errors import BudgetExhausted, EncodingError, FaultyClientError, FaultyMemberError, ParameterError
 from secureagg.events import Event, Observer
 from secureagg.exchange import CHECK, REVEAL, Request
 from secureagg.he.reconstruct import Decoder
@@ -79,7 +80,7 @@ class Aggregator:
     """One round's aggregator. `spool` is a directory for the contributions, or None for a temporary file.
 
     ledger: the aggregator's, for the models it releases; `close` debits the round before the sum can be opened, once a
-    spool.
+    spool and ledger. Where the aggregator adds the noise, `open` debits each draw before it returns it.
 
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
     the last admission ended), and `open` publishes a tally, which it leaves there too.
@@ -269,9 +270,8 @@ class Aggregator:
             raise ParameterError("the round is closed already")
         refused, faults = self._left_out(reports)
         self._sum.require_quorum(refused)
-        if self._ledger is not None and self._event is not None and not self._spool.noted(_DEBITED):
-            self._ledger.debit(self._event, f"round {self._session.round_number}")
-            self._spool.note(_DEBITED)  # a crash in between costs a debit, and never saves one
+        if self._ledger is not None and self._event is not None:
+            self._debit_sum(self._ledger, self._event)
         self._spool.fix()
         self._sum.leave_out(sorted(refused), self._spool.view)
         clients = self._session.plan.clients
@@ -280,6 +280,23 @@ class Aggregator:
         self._faults = faults | {member: why for member, why in noise.items() if member >= 0}
         self._request = self._asking(REVEAL)
         return self._request
+
+    def _debit_sum(self, ledger: Ledger, event: PrivacyEvent) -> None:
+        """Debit a sum that has its noise in it, once; of one that has not, see that a draw can be afforded."""
+        if self._adds_noise:
+            if not self._spool.noted(_RELEASED) and not ledger.affords(event):
+                raise BudgetExhausted(f"{self._note} is more than what is left of {ledger.budget}")
+            return
+        noted = self._spool.noted(_DEBITED)
+        if noted and Debit(event, self._note) in ledger:  # the spool's word alone could be about another ledger
+            return
+        ledger.debit(event, self._note)
+        if not noted:
+            self._spool.note(_DEBITED)  # a crash in between costs a debit, and never saves one
+
+    @property
+    def _note(self) -> str:
+        return f"round {self._session.round_number}, session {self._session.sid.hex()}"
 
     def _left_out(self, reports: Sequence[bytes] | None) -> tuple[dict[int, str], dict[int, str]]:
         """Return the clients to leave out, and the members whose reports are wrong, each with the reason."""
@@ -300,7 +317,7 @@ class Aggregator:
 
         Raises: ParameterError before close(), and for another draw; QuorumError if fewer than t members answered;
         FaultyMemberError if they did but wrong answers leave fewer than t; UnattributedFault if no t answers, or not
-        only one set of them, open the sum within the plan's bounds.
+        only one set of them, open the sum within the plan's bounds; BudgetExhausted if another draw cannot be afforded.
         """
         if self._request is None:
             raise ParameterError("close() fixes the set of clients first")
@@ -314,6 +331,9 @@ class Aggregator:
                         "A retried round takes a new round number"
                     )
                 released = self._open(self._request, answers)
+                if self._ledger is not None and self._event is not None:
+                    # For every draw, whatever the spool says: it may have been put back to before the one it notes.
+                    self._ledger.debit(self._event, self._note)
                 self._spool.note(_RELEASED)
                 self._released = released
         return self._released

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,45 @@ def test_an_aggregator_made_anew_debits_a_round_no_second_time(tmp_path: Path, k
         anew = sa.Aggregator(everyone.session, spool=tmp_path / "spool", ledger=own)
         assert len(opened(everyone, anew).clients) == 4
         assert len(own) == 1
+
+
+@pytest.mark.parametrize("other", ["another ledger", "a ledger put back"])
+def test_a_spools_word_that_a_round_is_paid_for_is_held_against_the_ledger(tmp_path: Path, other: str) -> None:
+    with noisy_federation() as everyone:
+        event, ledger, spool = everyone.plan.privacy_event(), tmp_path / "ledger", tmp_path / "spool"
+        ledger_for(ledger, event).close()
+        before = ledger.read_bytes()
+        with ledger_for(ledger, event) as own:
+            closed(everyone, admitted(everyone, spool=spool, ledger=own))
+            assert len(own) == 1
+        if other == "a ledger put back":
+            ledger.write_bytes(before)
+        for _ in range(2):
+            with ledger_for(tmp_path / "other" if other == "another ledger" else ledger, event) as own:
+                sa.Aggregator(everyone.session, spool=spool, ledger=own).close()
+                assert len(own) == 1
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_spool_put_back_to_before_the_mean_was_released_costs_another_debit(tmp_path: Path, rounds: int) -> None:
+    """The spool has forgotten the first draw; the ledger has not, and if it has no room nothing is drawn."""
+    with noisy_federation(given(sa.CentralGaussian)) as everyone, recorded() as kept:
+        event = everyone.plan.privacy_event()
+        with ledger_for(tmp_path / "ledger", event, rounds=rounds) as own:
+            aggregator = admitted(everyone, spool=tmp_path / "spool", ledger=own)
+            request = closed(everyone, aggregator)
+            shutil.copytree(tmp_path / "spool", tmp_path / "snapshot")
+            answers = answers_of(everyone.members, everyone.session, request)
+            aggregator.open(answers)
+            assert len(own) == len(kept.drawn) == 1
+            anew = sa.Aggregator(everyone.session, spool=tmp_path / "snapshot", ledger=own)
+            if rounds == 1:
+                with pytest.raises(BudgetExhausted, match="round 1, session"):
+                    anew.close()
+            else:
+                anew.close()
+                anew.open(answers)
+            assert len(own) == len(kept.drawn) == rounds
 
 
 @pytest.mark.parametrize("spooled", [False, True])
