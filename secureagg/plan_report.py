@@ -116,7 +116,7 @@ def _privacy_lines(plan: RoundPlan) -> list[str]:
     return [
         f"privacy: ε = {epsilon(one, noise.delta):.4g} a round, {epsilon(all_rounds, noise.delta):.4g} over "
         f"{noise.rounds} (target {noise.epsilon:g}) at δ = {noise.delta:g}, {one.relation} of one client's vector, "
-        f"against {'participants' if noise.noise_by != 'aggregator' else 'all but the aggregator'}, by "
+        f"against {'all participants' if noise.noise_by != 'aggregator' else 'all but the aggregator'}, by "
         f"{accountant(all_rounds)}; who takes part is public, and nothing is claimed for sampling clients",
         f"noise: {noise.name} of {noise.std:.4g} grid steps by each of the {who}; counted of {honest} ({unseen}): "
         f"{math.sqrt(honest) * noise.std / (scale * plan.l2_clip):.4g} times l2_clip on the sum; with all {parties} "

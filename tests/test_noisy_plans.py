@@ -263,7 +263,7 @@ def test_the_report_says_what_holds_against_whom() -> None:
     plan = plan_of(noise_by="clients")
     one, both = (epsilon(plan.privacy_event(rounds), 1e-5) for rounds in (1, 2))
     privacy = line(plan, "privacy:")
-    assert "zero-out of one client's vector, against participants, by PLD" in privacy
+    assert "zero-out of one client's vector, against all participants, by PLD" in privacy
     assert (
         f"ε = {one:.4g} a round, {both:.4g} over 2 (target 30) at δ = 1e-05, zero-out of one client's vector" in privacy
     )
