@@ -25,7 +25,7 @@ from secureagg.dp.dpsgd.gradients import noised_mean
 from secureagg.dp.dpsgd.noise import GaussianNoise
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
-from secureagg.ring.xof import SecretStream
+from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 __all__ = ["IN_SHARE", "LonelySteps", "PrivateTraining", "TrainingBug"]
 
@@ -115,7 +115,7 @@ class PrivateTraining:
         else:
             private = make_private(*arguments, stream=self.stream)
         if self.bug is TrainingBug.NO_CLIP:
-            private.l2_clip = _UNCLIPPED
+            private._l2_clip = _UNCLIPPED
         scale = {TrainingBug.HALF_NOISE: 0.5, TrainingBug.NOISE_OVER_COUNT: 1 / batch}
         if self.bug in scale:
             private._noise = GaussianNoise(_CLIP, self.noise_multiplier * scale[self.bug], private._noise.dimension)
@@ -160,7 +160,7 @@ class LonelySteps:
                 l2_clip=_CLIP,
                 noise_multiplier=noise_multiplier,
                 expected_batch=expected,
-                stream=self.stream.substream(f"noise {noise_multiplier}"),
+                stream=SecretStream(self.stream.draw_bytes(KEY_BYTES)),
             ).gradients[0]
 
         scores = np.zeros(len(present))

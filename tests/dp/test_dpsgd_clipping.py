@@ -132,6 +132,20 @@ class Tied(L.Layer):  # type: ignore[misc]
         return keras.ops.matmul(self.inner(x), self.inner.kernel)
 
 
+class Inside(L.Layer):  # type: ignore[misc]
+    """A layer within another, whose inputs no model sees before it runs."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.first, self.inner = L.Dense(4), inner
+
+    def build(self, shape: Any) -> None:
+        self.first.build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.inner(self.first(x))
+
+
 class Penalty(L.Layer):  # type: ignore[misc]
     """Adds a loss of the batch."""
 
@@ -152,6 +166,12 @@ REFUSED_MODELS = {
     "put them into the loss": lambda x: Penalty()(L.Dense(4)(x)),
     r"losses added in a layer": lambda x: L.Dense(4, activity_regularizer="l2")(x),
     "SpectralNormalization|is updated from the batch": lambda x: L.SpectralNormalization(L.Dense(4))(x),
+    r"softmax.* \(Softmax\) computes along axis 0 of 2": lambda x: L.Softmax(axis=0)(L.Dense(4)(x)),
+    r"\(Softmax\) computes along axis 0": lambda x: L.Softmax(axis=(-1, -2))(L.Dense(4)(x)),
+    r"\(UnitNormalization\) computes along": lambda x: L.UnitNormalization(axis=0)(L.Dense(4)(x)),
+    r"\(Concatenate\) computes along": lambda x: L.Concatenate(axis=0)([L.Dense(4)(x), x]),
+    r"\(MixUp\) mixes the examples": lambda x: L.Flatten()(L.MixUp()(L.Reshape((2, 2, 1))(L.Dense(4)(x)))),
+    r"softmax.* computes along axis 0 of 2, which": lambda x: Inside(L.Softmax(axis=-2))(x),
     "must be all float32 or all float64, not float32, float64": lambda x: L.Dense(4, dtype="float32")(L.Dense(4)(x)),
     "not none trainable": lambda x: L.Activation("relu")(x),
 }
@@ -162,6 +182,26 @@ REFUSED_MODELS = {
 def test_refuses_models(message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         step(functional((4,), REFUSED_MODELS[message]))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.Softmax(axis=0),
+        L.UnitNormalization(axis=(0, 1)),
+        L.LayerNormalization(axis=-2),
+        L.RMSNormalization(axis=-2),
+    ],
+)
+def test_make_private_refuses_the_axis_of_the_examples(layer: Any) -> None:
+    model = keras.Sequential([keras.Input((4,), batch_size=8), L.Dense(8), layer, L.Dense(2)])
+    with pytest.raises(ParameterError, match=f"layer {layer.name} .* computes along axis 0 of 2"):
+        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+
+
+def test_the_same_axis_within_an_example_is_allowed() -> None:
+    model = functional((3, 4), lambda x: L.Flatten()(L.Softmax(axis=-2)(L.LayerNormalization(axis=-2)(L.Dense(4)(x)))))
+    assert all(np.isfinite(one).all() for one in step(model).sums)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])

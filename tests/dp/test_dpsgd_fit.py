@@ -11,8 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from secureagg.dp.dp_events import BatchSampling, DpSgd
 from secureagg.dp.dpsgd import FixedSizeBatches, PoissonBatches, PrivateModel, Sampling, make_private
+from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
 
@@ -43,6 +46,7 @@ def test_fit_trains_and_records_what_an_accountant_needs(sampling: Sampling) -> 
     assert after["accuracy"] > 0.9 and after["loss"] < before["loss"]
     assert history["accuracy"][-1] > 0.85 and history["val_accuracy"][-1] == pytest.approx(after["accuracy"])
     assert model.steps == 6 * 8
+    assert model.passes == (6 if sampling is Sampling.FIXED_SIZE else 0)
     assert model.nonfinite_examples == 0
     assert (model.l2_clip, model.noise_multiplier, model.expected_batch, model.sampling) == (1.0, 0.5, 64, sampling)
 
@@ -119,6 +123,88 @@ def test_fit_takes_the_samplers_themselves() -> None:
     assert (poisson.steps, fixed.steps) == (8, 7)
 
 
+class Stop(keras.callbacks.Callback):  # type: ignore[misc]
+    """Ends the training within an epoch."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.at = epoch, batch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.stop_training = (self.epoch, batch) == self.at
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_passes_are_the_most_that_an_example_is_used(reused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every epoch that was begun is one permutation, and no example is in more batches than there are passes."""
+    numbered, labels = np.zeros((60, 6), np.float32), np.zeros(60, np.int32)
+    numbered[:, 0] = np.arange(60)
+    model = private(Sampling.FIXED_SIZE, 10)
+    seen: list[NDArray[np.int64]] = []
+    checks = model._batch_checks
+
+    def noting(x: Any, mask: Any) -> list[Any]:
+        return [*checks(x, mask), tf.numpy_function(lambda rows: seen.append(rows[:, 0].astype(int)), [x], [])]
+
+    monkeypatch.setattr(model, "_batch_checks", noting)
+    batches = FixedSizeBatches(numbered, labels, 10)
+    for callbacks in ([], [Stop(0, 2)], [Stop(1, 0)], [Stop(2, 4)]):
+        given = (batches,) if reused else (numbered, labels)
+        model.fit(*given, epochs=3, verbose=0, callbacks=callbacks)
+    assert model.steps == len(seen) == 18 + 3 + 7 + 17
+    assert model.passes == 3 + 1 + 2 + 3
+    start = 0
+    for count in (6, 6, 6, 3, 6, 1, 6, 6, 5):
+        assert len(np.unique(np.concatenate(seen[start : start + count]))) == 10 * count
+        start += count
+    uses = np.bincount(np.concatenate(seen), minlength=60)
+    assert uses.max() <= model.passes
+    fixed = {"relation": Relation.ZERO_OUT, "sampling": BatchSampling.FIXED_SIZE, "passes": model.passes}
+    event = DpSgd(noise_multiplier=0.5, expected_batch=10, examples=60, steps=model.steps, **fixed)  # type: ignore[arg-type]
+    assert event.uses().times == 9
+
+
+def test_a_batch_of_fixed_size_by_itself_is_a_pass() -> None:
+    model = private()
+    for _ in range(3):
+        model.train_on_batch(X[:64], Y[:64])
+    assert (model.steps, model.passes) == (3, 3)
+
+
+@pytest.mark.parametrize("sampling", Sampling)
+def test_refuses_epochs_that_are_no_passes(sampling: Sampling) -> None:
+    model = private(sampling)
+    keras.config.set_max_steps_per_epoch(2)
+    try:
+        with pytest.raises(ParameterError, match="cut epochs short"):
+            model.fit(X, Y, verbose=0)
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+    batches = (PoissonBatches if sampling is Sampling.POISSON else FixedSizeBatches)(X, Y, 64)
+    batches.workers = 2
+    with pytest.raises(ParameterError, match="workers"):
+        model.fit(batches, verbose=0)
+    assert (model.steps, model.passes) == (0, 0)
+
+
+def test_two_models_of_one_stream_have_their_own_noise() -> None:
+    stream = SecretStream(STREAM)
+    one, other = (make_private(plain(), 1.0, 1.0, 64, Sampling.POISSON, stream=stream)._noise for _ in range(2))
+    assert not np.array_equal(one.draw(), other.draw())
+
+
+@pytest.mark.parametrize("name", ["l2_clip", "noise_multiplier", "expected_batch", "sampling", "steps", "passes"])
+def test_what_the_noise_was_made_for_cannot_be_changed(name: str) -> None:
+    model = private()
+    before = getattr(model, name)
+    with pytest.raises(AttributeError, match=name):
+        setattr(model, name, 2.0)
+    assert getattr(model, name) == before
+
+
 def test_examples_that_are_not_finite_are_counted() -> None:
     x = X.copy()
     x[[3, 70]] = np.nan
@@ -139,6 +225,8 @@ REFUSED: dict[str, tuple[Sampling, tuple[Any, ...], dict[str, Any]]] = {
     "weights": (FIXED, (X, Y), {"sample_weight": np.ones(512)}),
     "class weights": (FIXED, (X, Y), {"class_weight": {0: 2.0}}),
     "a split": (FIXED, (X, Y), {"validation_split": 0.5}),
+    "part of an epoch": (FIXED, (X, Y), {"steps_per_epoch": 1}),
+    "more than an epoch": (POISSON, (X, Y), {"steps_per_epoch": 9}),
 }
 
 

@@ -92,13 +92,14 @@ def test_all_examples_with_rate_one() -> None:
 def test_fixed_batches_cut_a_new_permutation_every_epoch() -> None:
     batches = FixedSizeBatches(X, Y, 12, stream=stream("fixed"))
     orders = []
-    for _ in range(3):
+    for passed in range(3):
+        assert batches.passes == passed
+        batches.on_epoch_begin()
         rows = [batches[index] for index in range(len(batches))]
         assert [len(y) for _, y in rows] == [12, 12, 12]
         assert all(np.array_equal(x[:, 0], y) for x, y in rows)
         orders.append(np.concatenate([y for _, y in rows]))
         assert len(set(orders[-1])) == 36
-        batches.on_epoch_end()
     assert not np.array_equal(orders[0], orders[1]) and not np.array_equal(orders[1], orders[2])
 
 

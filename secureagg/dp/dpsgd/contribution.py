@@ -3,27 +3,45 @@
 Tensors follow Bu et al. (2023, "Differentially private optimization on large foundation models"): for a layer that is
 linear in its kernel, A holds what the kernel was applied to and G the gradient of the loss by what came out, so that
 an example's kernel gradient is AᵀG over the positions t. T positions, p values in, q out, h groups.
+
+Squared norms are upper bounds, whatever the examples hold: a square below the dtype's smallest normal number, `tiny`,
+may become zero, and a huge factor elsewhere would still make a long gradient of what then counts as none. What is
+missing by that is added; beside the squares of an ordinary example it vanishes in the rounding. Derivations:
+docs/proofs/clipping.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from secureagg.dp.dpsgd.backend import tf
 
-__all__ = ["Clean", "Contribution", "Tensor", "matrix_products", "per_example", "rounding_unit", "sum_of_squares"]
+__all__ = [
+    "Clean",
+    "Contribution",
+    "Tensor",
+    "flushed",
+    "matrix_products",
+    "per_example",
+    "rounding_unit",
+    "sum_of_squares",
+]
 
 Tensor = Any
 Clean = Callable[[Tensor], Tensor]  # zeros in the rows of examples that are left out, so that 0·∞ does not arise
 
-_GRAM_MARGIN = 4.0  # in units of the dtype's rounding
+_SPARE_ROUNDINGS = 8  # of the few operations on lengths and sums that are not counted one by one
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """`squared_norms`: [B]; `weighted_sums(weights[B], clean)` returns Σ_b weights[b]·gradient_b for each variable."""
+    """Of one unit: an upper bound on squared norms, to within rounding; and weighted sums.
+
+    `squared_norms`: [B]. `weighted_sums(weights[B], clean)` returns Σ_b weights[b]·gradient_b for each variable.
+    """
 
     variables: tuple[Any, ...]
     squared_norms: Tensor
@@ -31,8 +49,9 @@ class Contribution:
 
 
 def sum_of_squares(values: Tensor) -> Tensor:
-    """Return [B] from [B, …]."""
-    return tf.reduce_sum(tf.square(values), axis=list(range(1, len(values.shape))))
+    """Return [B], at least each row's Σ values², from [B, …] of static sizes."""
+    sums = tf.reduce_sum(tf.square(values), axis=list(range(1, len(values.shape))))
+    return sums + flushed(math.prod(values.shape[1:]), values.dtype)
 
 
 def per_example(variable: Any, gradients: Tensor) -> Contribution:
@@ -79,16 +98,36 @@ def _sum_of_products(a: Tensor, g: Tensor) -> Tensor:
 
 
 def _one_position(a: Tensor, g: Tensor) -> Tensor:
-    squares = tf.reduce_sum(tf.square(a), axis=3) * tf.reduce_sum(tf.square(g), axis=3)
-    return tf.reduce_sum(squares, axis=(1, 2))
+    squares_a, squares_g = (
+        tf.reduce_sum(tf.square(values), axis=3) + flushed(values.shape[3], values.dtype) for values in (a, g)
+    )
+    return tf.reduce_sum(squares_a * squares_g, axis=(1, 2))
 
 
 def _gram(a: Tensor, g: Tensor) -> Tensor:
-    """The sum over pairs of positions may cancel to less than its own rounding, which is therefore added."""
-    products = tf.matmul(a, a, transpose_b=True) * tf.matmul(g, g, transpose_b=True)
-    lengths = tf.sqrt(tf.linalg.diag_part(products))
-    rounding = _GRAM_MARGIN * rounding_unit(a.dtype) * tf.square(tf.reduce_sum(lengths, axis=2))
-    return tf.reduce_sum(tf.reduce_sum(products, axis=(2, 3)) + rounding, axis=1)
+    """The sum over pairs of positions may cancel to less than its own rounding, which is therefore added.
+
+    Each of the T² products is off by at most (p + q + 1)·u times the four lengths, u half of `rounding_unit`, and each
+    of the two sums of T terms adds T·u. A length so small that its square may be flushed counts as √(2·tiny / u): that
+    is what makes (p + q)·u times it cover the flushed part of the dot product, too.
+    """
+    unit = rounding_unit(a.dtype) / 2
+    shift = tf.constant(flushed(1, a.dtype) / unit, a.dtype)
+    dots_a, dots_g = tf.matmul(a, a, transpose_b=True), tf.matmul(g, g, transpose_b=True)
+    lengths = tf.sqrt(tf.linalg.diag_part(dots_a) + shift) * tf.sqrt(tf.linalg.diag_part(dots_g) + shift)
+    positions = tf.cast(tf.shape(a)[2], a.dtype) if a.shape[2] is None else float(a.shape[2])
+    roundings = unit * (a.shape[3] + g.shape[3] + 2 * positions + _SPARE_ROUNDINGS)
+    rounding = roundings / (1 - roundings) * tf.square(tf.reduce_sum(lengths, axis=2))
+    sums = tf.reduce_sum(tf.reduce_sum(dots_a * dots_g, axis=3), axis=2)
+    return tf.reduce_sum(sums + rounding + flushed(positions * positions, a.dtype), axis=1)
+
+
+def flushed(terms: Any, dtype: Any) -> Any:
+    """Return what a sum of so many products may lack because each product and each partial sum is flushed to zero.
+
+    terms: a number, or a scalar tensor of this dtype.
+    """
+    return terms * (2.0**-1021 if dtype == tf.float64 else 2.0**-125)
 
 
 def rounding_unit(dtype: Any) -> float:

@@ -151,7 +151,7 @@ def _backward(
     # Nothing but the units' outputs is differentiated, so the backward pass forms no gradient of a weight.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)
-        with tapped(units, tape), scope:
+        with tapped(model, units, tape), scope:
             predictions = model(x, training=True)
         if len(model.trainable_variables) != len(variables):
             raise ParameterError(f"{model.name} made variables while it ran; call it once before")

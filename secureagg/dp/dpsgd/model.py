@@ -12,7 +12,7 @@ from secureagg.dp.dpsgd.noise import GaussianNoise
 from secureagg.dp.dpsgd.sampling import FixedSizeBatches, PoissonBatches, Sampling
 from secureagg.dp.dpsgd.units import units_of
 from secureagg.errors import ParameterError
-from secureagg.ring.xof import SecretStream
+from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 __all__ = ["PrivateModel", "make_private"]
 
@@ -50,9 +50,9 @@ def make_private(
 class PrivateModel(keras.Model):  # type: ignore[misc]
     """Made by `make_private`. `model` is the model given; saving and loading is of that model, unchanged.
 
-    `l2_clip`, `noise_multiplier`, `expected_batch`, `sampling` and `steps`, the number of noised gradients so far, are
-    what an accountant needs. `nonfinite_examples` counts those left out for a gradient that is not finite; like the
-    loss and metrics of `fit`, it is not private.
+    `l2_clip`, `noise_multiplier`, `expected_batch`, `sampling`, `steps` and `passes` are what an accountant needs; what
+    the noise was made for cannot be changed. `nonfinite_examples` counts those left out for a gradient that is not
+    finite; like the loss and metrics of `fit`, it is not private.
     """
 
     def __init__(
@@ -66,23 +66,52 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
     ) -> None:
         super().__init__(name=f"private_{model.name}")
         self.model = model
-        self.l2_clip = l2_clip
-        self.noise_multiplier = noise_multiplier
-        self.expected_batch = expected_batch
-        self.sampling = sampling
+        self._l2_clip = l2_clip
+        self._noise_multiplier = noise_multiplier
+        self._expected_batch = expected_batch
+        self._sampling = sampling
         self._stream = stream
         dimension = sum(variable.shape.num_elements() for variable in model.trainable_variables)
-        self._noise = GaussianNoise(
-            l2_clip, noise_multiplier, dimension, None if stream is None else stream.substream("DP-SGD noise")
-        )
+        # A key drawn from the stream, which moves on: a substream would be the same for the next model made with it.
+        noise_stream = None if stream is None else SecretStream(stream.draw_bytes(KEY_BYTES))
+        self._noise = GaussianNoise(l2_clip, noise_multiplier, dimension, noise_stream)
+        self._passes = 0
         # Steps and examples left out. No Keras variable: the weights are the model's alone.
         self._counts = tf.Variable([0, 0], dtype=tf.int64, trainable=False)
         self.built = True
 
     @property
+    def l2_clip(self) -> float:
+        """The largest L2 norm of what an example adds to a sum."""
+        return self._l2_clip
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Standard deviation of the noise on a sum ÷ l2_clip."""
+        return self._noise_multiplier
+
+    @property
+    def expected_batch(self) -> float:
+        """What sums are divided by."""
+        return self._expected_batch
+
+    @property
+    def sampling(self) -> Sampling:
+        """How batches are drawn."""
+        return self._sampling
+
+    @property
     def steps(self) -> int:
         """How many noised gradients there have been."""
         return int(self._counts.numpy()[0])
+
+    @property
+    def passes(self) -> int:
+        """How many orders of fixed-size batches were begun, the most that any example was used; 0 for Poisson batches.
+
+        An epoch of `fit` begins one, whether it ends or not; a batch given to `train_on_batch` counts as one.
+        """
+        return self._passes
 
     @property
     def nonfinite_examples(self) -> int:
@@ -108,8 +137,11 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, **settings: Any) -> Any:
         """As Keras's, from arrays x and y, which are sampled as was said, or from `PoissonBatches`/`FixedSizeBatches`.
 
-        Raises: ParameterError for batches drawn in another way than was said, or of another expected size.
+        Raises: ParameterError for batches drawn in another way than was said, or of another expected size; for settings
+        by which an epoch would be less or more than one pass over what the batches hold.
         """
+        if settings.get("steps_per_epoch") is not None or keras.config.max_steps_per_epoch() is not None:
+            raise ParameterError("steps_per_epoch would cut epochs short and mix their orders; choose epochs instead")
         for name in ("sample_weight", "class_weight", "validation_split"):
             given = settings.get(name)
             if given is not None and not (name == "validation_split" and given == 0):
@@ -127,7 +159,23 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
             raise ParameterError(f"{type(x).__name__} holds the labels; give no y")
         if x.expected_batch != self.expected_batch:
             raise ParameterError(f"the batches' expected_batch={x.expected_batch} ≠ {self.expected_batch}, the model's")
-        return super().fit(x, **settings)
+        if x.workers > 1 or x.use_multiprocessing:
+            raise ParameterError("workers and use_multiprocessing fetch batches of another epoch early; leave them")
+        if isinstance(x, PoissonBatches):
+            return super().fit(x, **settings)
+        before = x.passes
+        try:
+            return super().fit(x, **settings)
+        finally:
+            self._passes += x.passes - before
+
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """As Keras's. A batch of fixed size may hold any examples, so it counts as a pass of its own."""
+        if self.sampling is Sampling.FIXED_SIZE:
+            self._passes += 1
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def train_step(self, data: Any) -> dict[str, Any]:

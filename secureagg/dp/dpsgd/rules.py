@@ -18,6 +18,7 @@ from secureagg.dp.dpsgd.contribution import (
     Tensor,
     matrix_products,
     per_example,
+    sum_of_squares,
 )
 from secureagg.dp.dpsgd.patches import Windows
 from secureagg.errors import ParameterError
@@ -127,11 +128,14 @@ def _embedding(layer: Any, pairs: Sequence[Pair]) -> list[Contribution]:
     batch = tf.shape(ids, out_type=tf.int64)[0]
     keys, places = tf.unique(tf.reshape(ids + rows * tf.range(batch)[:, None], [-1]))
     sums = tf.math.unsorted_segment_sum(tf.reshape(g, (-1, width)), places, tf.size(keys))
-    norms = tf.math.unsorted_segment_sum(tf.reduce_sum(tf.square(sums), axis=1), keys // rows, batch)
+    examples = keys // rows
+    norms = tf.math.unsorted_segment_sum(sum_of_squares(sums), examples, batch)
 
     def weighted_sums(weights: Tensor, clean: Clean) -> list[Tensor]:
-        weighted = tf.reshape(clean(g) * weights[:, None, None], (-1, width))
-        return [tf.math.unsorted_segment_sum(weighted, tf.reshape(ids, [-1]), rows)]
+        # Of the very sums whose norms were taken: weighted before, terms that cancel would not cancel as well. A weight
+        # of 0 clears what is not finite.
+        weighted = tf.math.multiply_no_nan(sums, tf.gather(weights, examples)[:, None])
+        return [tf.math.unsorted_segment_sum(weighted, keys % rows, rows)]
 
     return [Contribution((table,), norms, weighted_sums)]
 

@@ -24,7 +24,7 @@ class Sampling(Enum):
     """How batches are drawn; amplification by sampling may be claimed for Poisson only."""
 
     POISSON = "each example is in each batch independently, with probability expected_batch / examples"
-    FIXED_SIZE = "the examples are shuffled every epoch and cut into batches of expected_batch"
+    FIXED_SIZE = "the examples are shuffled for every epoch and cut into batches of expected_batch"
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
@@ -46,6 +46,7 @@ class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
 class PoissonBatches(_Batches):
     """Batches (x, y, mask) that hold each example independently with probability expected_batch / n, drawn anew.
 
+    Rate, number of batches and capacity follow from n, which is public with them; what a batch holds stays secret.
     All have `capacity` rows: the examples drawn, then rows of zeros whose mask is 0. If more are drawn than fit, a
     uniformly random `capacity` of them stay, and `overflows` counts the batch. That is no longer Poisson sampling:
     over T batches, (1 + e^ε)·T·overflow_probability is added to δ (Chua et al., NeurIPS 2024). Unless given, capacity
@@ -93,7 +94,11 @@ class PoissonBatches(_Batches):
 
 
 class FixedSizeBatches(_Batches):
-    """Batches (x, y) of exactly `expected_batch` examples, in a new random order every epoch; the rest is left out."""
+    """Batches (x, y) of exactly `expected_batch` examples, in a new random order every epoch; the rest is left out.
+
+    `passes`: how many orders were begun, so that no example was in more batches than that. `fit` begins one an epoch;
+    a loop of one's own calls `on_epoch_begin` before batch 0.
+    """
 
     def __init__(
         self, x: NDArray[Any], y: NDArray[Any], expected_batch: float, *, stream: SecretStream | None = None
@@ -102,7 +107,8 @@ class FixedSizeBatches(_Batches):
         if not (expected_batch == int(expected_batch) and 1 <= expected_batch <= len(self._x)):
             raise ParameterError(f"expected_batch={expected_batch}: must be an integer within 1 … n={len(self._x)}")
         self.expected_batch = int(expected_batch)
-        self._order = np.argsort(self._words(len(self._x)))
+        self.passes = 0
+        self._order = np.argsort(self._words(len(self._x)))  # Keras looks at the shapes of batches before any epoch
 
     def __len__(self) -> int:
         return len(self._x) // self.expected_batch
@@ -111,8 +117,9 @@ class FixedSizeBatches(_Batches):
         chosen = self._order[index * self.expected_batch : (index + 1) * self.expected_batch]
         return self._x[chosen], self._y[chosen]
 
-    def on_epoch_end(self) -> None:
-        """Shuffle. Called by Keras."""
+    def on_epoch_begin(self) -> None:
+        """Shuffle. Called by Keras before it asks for an epoch's batches: what it asks for early, it discards."""
+        self.passes += 1
         self._order = np.argsort(self._words(len(self._x)))
 
 

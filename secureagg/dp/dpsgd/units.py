@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from secureagg.dp.dpsgd import general
 from secureagg.dp.dpsgd.backend import keras, tf
 from secureagg.dp.dpsgd.contribution import Contribution, Tensor
+from secureagg.dp.dpsgd.mixing import has_axes, refuse_batch_axis, refuse_mixing
 from secureagg.dp.dpsgd.rules import rule_for
 from secureagg.errors import ParameterError
 
@@ -86,12 +88,7 @@ def units_of(model: Any) -> list[Unit]:
     """
     if not model.built:
         raise ParameterError(f"{model.name} is not built; give it a keras.Input or call it once")
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-            raise ParameterError(
-                f"layer {layer.name} (BatchNormalization) mixes the examples of a batch, so that no gradient is of one "
-                "example; use GroupNormalization or LayerNormalization, or freeze it"
-            )
+    refuse_mixing(model)
     dtypes = {str(variable.dtype) for variable in model.trainable_variables}
     dtypes |= {layer.compute_dtype for layer in model._flatten_layers() if _has_own_weights(layer)}
     if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
@@ -139,8 +136,8 @@ def _has_own_weights(layer: Any) -> bool:
 
 
 @contextmanager
-def tapped(units: list[Unit], tape: Any) -> Iterator[None]:
-    """While it lasts, the layers' calls go through their units."""
+def tapped(model: Any, units: list[Unit], tape: Any) -> Iterator[None]:
+    """While it lasts, the layers' calls go through their units, and one along the batch's axis is refused."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     replaced = []
 
@@ -152,9 +149,21 @@ def tapped(units: list[Unit], tape: Any) -> Iterator[None]:
 
         return call
 
+    def checked(layer: Any, inner: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            refuse_batch_axis(layer, (args, kwargs))
+            return inner(*args, **kwargs)
+
+        return call
+
+    calls = {id(unit.layer): (unit.layer, through(unit)) for unit in units}
+    for layer in model._flatten_layers():
+        if has_axes(layer):
+            inner = calls[id(layer)][1] if id(layer) in calls else partial(type(layer).call, layer)
+            calls[id(layer)] = (layer, checked(layer, inner))
     try:
-        for unit in units:
-            context = _attribute(unit.layer, "call", through(unit))
+        for layer, call in calls.values():
+            context = _attribute(layer, "call", call)
             context.__enter__()
             replaced.append(context)
         yield

@@ -1,0 +1,66 @@
+"""Keras's own layers that mix the examples of a batch: some always, some if an axis of theirs is the batch's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from secureagg.dp.dpsgd.backend import keras, tf
+from secureagg.errors import ParameterError
+
+__all__ = ["has_axes", "refuse_batch_axis", "refuse_mixing"]
+
+_L = keras.layers
+_AUGMENTATIONS = (_L.MixUp, _L.CutMix)
+# The layers that compute along an axis that can be chosen, and the attribute that holds it.
+_AXES = {
+    _L.Softmax: "axis",
+    _L.UnitNormalization: "axis",
+    _L.LayerNormalization: "axis",
+    _L.GroupNormalization: "axis",
+    _L.RMSNormalization: "axis",
+    _L.Concatenate: "axis",
+    _L.Dot: "axes",
+    _L.MultiHeadAttention: "_attention_axes",
+}
+
+
+def refuse_mixing(model: Any) -> None:
+    """Raise ParameterError naming the layer, for one that is seen to mix examples before the model runs."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, _L.BatchNormalization) and layer.trainable:
+            raise ParameterError(
+                f"layer {layer.name} (BatchNormalization) mixes the examples of a batch, so that no gradient is of one "
+                "example; use GroupNormalization or LayerNormalization, or freeze it"
+            )
+        if isinstance(layer, _AUGMENTATIONS):
+            raise ParameterError(
+                f"layer {layer.name} ({type(layer).__name__}) mixes the examples of a batch; leave it out"
+            )
+        if has_axes(layer):
+            for node in layer._inbound_nodes:
+                refuse_batch_axis(layer, node.input_tensors)
+
+
+def has_axes(layer: Any) -> bool:
+    """Is it a layer that computes along an axis that can be chosen?"""
+    return isinstance(layer, tuple(_AXES))
+
+
+def refuse_batch_axis(layer: Any, inputs: Any) -> None:
+    """Raise ParameterError if an axis of the layer is that of the examples, for inputs of this rank.
+
+    Requires: has_axes(layer).
+    """
+    rank = len(tf.nest.flatten(inputs)[0].shape)
+    if any(axis % rank == 0 for axis in _axes(layer)):
+        raise ParameterError(
+            f"layer {layer.name} ({type(layer).__name__}) computes along axis 0 of {rank}, which mixes the examples of "
+            "a batch; choose another axis"
+        )
+
+
+def _axes(layer: Any) -> Sequence[int]:
+    names = {name for kind, name in _AXES.items() if isinstance(layer, kind)}
+    found = [getattr(layer, name) for name in names]
+    return [int(axis) for axis in tf.nest.flatten(found) if axis is not None]
