@@ -169,6 +169,22 @@ class TestPrivateTrainer:
         spread = step * np.sqrt(TERMS.steps * size)
         assert 0.5 * spread < norm < 1.5 * spread + 0.5 * TERMS.steps * 5  # each step's clipped sum ≤ 80/16 clips
 
+    def test_that_it_diverged_is_told_after_the_debit(
+        self, trainer: Any, examples: fl_core.LocalData, ledgers: ClientLedgers
+    ) -> None:
+        import keras
+
+        from secureagg.adapters.fl_core_dpsgd import PrivateTrainer
+
+        diverging = PrivateTrainer(trainer._inner, lambda: keras.optimizers.SGD(3e38), TERMS)
+        weights = [np.full_like(layer, 3e38) for layer in trainer.initial_weights(1)]
+        update = diverging.train(weights, *examples, seed=1).update
+        assert not all(np.isfinite(layer).all() for layer in update)
+        current = Ledgered(PlainMean(), ledgers, quorum=2).begin(1, weights, range(3))
+        with pytest.raises(Refused, match="NaN or inf"):
+            current.admit(0, current.contribute(0, update, 1.0))
+        assert ledgers.rounds_of(0) == 1
+
     def test_describes_its_terms(self, trainer: Any) -> None:
         assert trainer.describe()["dpsgd"] == repr(TERMS)
         assert '"learning_rate": 0.5' in trainer.describe()["dpsgd_optimizer"]
