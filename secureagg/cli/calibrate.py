@@ -209,6 +209,7 @@ def _dp_sgd(
             steps=steps,
             relation=relation,
             sampling=sampling,
+            passes=0 if is_poisson else math.ceil(epochs),
             overflow_probability=OVERFLOW_PROBABILITY if is_poisson else 0.0,
         )
 

@@ -51,11 +51,15 @@ class BatchSampling(StrEnum):
 class DpSgd:
     """`steps` of DP-SGD whose gradient sum is divided by the expected batch; the unit is one example.
 
-    POISSON: amplified by sampling_rate = expected_batch / examples. FIXED_SIZE (shuffled every epoch, the rest left
-    out): nothing is claimed for the shuffling. Whatever the order, an example is in one batch an epoch at most, so
-    begun epochs are uses of the plain Gaussian mechanism (conditioning on the order; Chua et al., ICML 2024, show that
-    Poisson's ε would be too small). Adding an example would change every batch, so that relation is refused.
+    POISSON: amplified by sampling_rate = expected_batch / examples. FIXED_SIZE (shuffled anew for each pass, the rest
+    left out): nothing is claimed for the shuffling. Whatever the order, an example is in one batch of a pass at most,
+    so that passes begun are uses of the plain Gaussian mechanism (conditioning on the order; Chua et al., ICML 2024,
+    show that Poisson's ε would be too small).
 
+    The number of examples is public. An example more or less would change rate, steps and capacity of Poisson batches,
+    and with them how often every other example is seen, or every batch of fixed size: add-or-remove is refused.
+
+    passes: `PrivateModel.passes`, how many orders were begun, also those that were not finished; 0 for Poisson batches.
     overflow_probability: of one Poisson batch to be cut to a static size (`PoissonBatches.overflow_probability`);
     (1 + e^ε)·steps·overflow_probability is added to δ (Chua et al., NeurIPS 2024).
     """
@@ -66,6 +70,7 @@ class DpSgd:
     steps: int
     relation: Relation
     sampling: BatchSampling = BatchSampling.POISSON
+    passes: int = 0
     overflow_probability: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,13 +81,26 @@ class DpSgd:
         require_between("overflow_probability", self.overflow_probability, 0, 1)
         require_member("relation", self.relation, Relation)
         require_member("sampling", self.sampling, BatchSampling)
-        if self.sampling is BatchSampling.FIXED_SIZE:
-            if self.relation is Relation.ADD_OR_REMOVE:
-                raise ParameterError("relation=add-or-remove changes every fixed-size batch; use zero-out or replace")
-            if self.expected_batch != int(self.expected_batch):
-                raise ParameterError(f"expected_batch={self.expected_batch} must be whole for fixed-size batches")
-            if self.overflow_probability:
-                raise ParameterError("overflow_probability is about Poisson batches, and these are of fixed size")
+        if self.relation is Relation.ADD_OR_REMOVE:
+            raise ParameterError(
+                "relation=add-or-remove: sampling rate, steps and batches all follow from the number of examples, so "
+                "that one more or less changes every batch; use zero-out, whose ε is the same"
+            )
+        if self.sampling is BatchSampling.POISSON:
+            if self.passes:
+                raise ParameterError(f"passes={self.passes}: Poisson batches have none; each is drawn from all")
+        else:
+            self._require_passes()
+
+    def _require_passes(self) -> None:
+        if self.expected_batch != int(self.expected_batch):
+            raise ParameterError(f"expected_batch={self.expected_batch} must be whole for fixed-size batches")
+        if self.overflow_probability:
+            raise ParameterError("overflow_probability is about Poisson batches, and these are of fixed size")
+        require_whole("passes", self.passes, 1, self.steps)
+        most = self.passes * (self.examples // int(self.expected_batch))
+        if self.steps > most:
+            raise ParameterError(f"steps={self.steps} > {most}, all batches of passes={self.passes}")
 
     @property
     def count(self) -> int:
@@ -103,8 +121,7 @@ class DpSgd:
         """Return the Gaussian mechanism's uses that touch one example."""
         if self.sampling is BatchSampling.POISSON:
             return GaussianUses(float(self.noise_multiplier), float(self.sampling_rate), self.steps)
-        steps_an_epoch = self.examples // int(self.expected_batch)
-        return GaussianUses(float(self.noise_multiplier), 1.0, -(-self.steps // steps_an_epoch))
+        return GaussianUses(float(self.noise_multiplier), 1.0, self.passes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,4 +284,6 @@ def event_from_fields(given: object) -> PrivacyEvent:
 
 def single(event: PrivacyEvent) -> PrivacyEvent:
     """Return one step or round of the event."""
-    return replace(event, steps=1) if isinstance(event, DpSgd) else replace(event, rounds=1)
+    if isinstance(event, DpSgd):
+        return replace(event, steps=1, passes=min(1, event.passes))
+    return replace(event, rounds=1)

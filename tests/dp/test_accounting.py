@@ -36,8 +36,8 @@ from secureagg.dp.relation import Relation
 from secureagg.errors import EncodingError, MissingExtraError, ParameterError
 
 ZERO_OUT, REPLACE, ADD = Relation.ZERO_OUT, Relation.REPLACE, Relation.ADD_OR_REMOVE
-SGD = DpSgd(noise_multiplier=1.0, expected_batch=100, examples=10_000, steps=1000, relation=ADD)
-SHUFFLED = replace(SGD, sampling=BatchSampling.FIXED_SIZE, relation=ZERO_OUT)
+SGD = DpSgd(noise_multiplier=1.0, expected_batch=100, examples=10_000, steps=1000, relation=ZERO_OUT)
+SHUFFLED = replace(SGD, sampling=BatchSampling.FIXED_SIZE, passes=10)
 CENTRAL = CentralGaussian(noise_std=0.05, l2_clip=1.0, clients=80, rounds=5, relation=ZERO_OUT)
 COUNT = QuantileCount(noise_std=3.0, rounds=5, relation=ZERO_OUT)
 DISCRETE = DiscreteGaussianSum(
@@ -72,7 +72,7 @@ class TestEqualsDpAccounting:
     def test_composition(self) -> None:
         sampled = dp_accounting.PoissonSampledDpEvent(0.01, dp_accounting.GaussianDpEvent(1.0))
         parts = [gaussian(4.0, 5), gaussian(6.0, 5), dp_accounting.SelfComposedDpEvent(sampled, 1000)]
-        events = [CENTRAL, COUNT, replace(SGD, relation=ZERO_OUT)]
+        events = [CENTRAL, COUNT, SGD]
         assert epsilon(events, 1e-5) == by_pld(dp_accounting.ComposedDpEvent(parts)).get_epsilon(1e-5)
 
     def test_equal_events_are_counted_together(self) -> None:
@@ -108,7 +108,7 @@ class TestKnownValues:
     def test_mnist_of_tensorflow_privacy(self, multiplier: float, epochs: int, published: float) -> None:
         """TensorFlow Privacy's tutorial table (batch 256, δ = 10^-5), by an older Rényi conversion: an upper bound."""
         steps = epochs * 60_000 // 256
-        event = DpSgd(noise_multiplier=multiplier, expected_batch=256, examples=60_000, steps=steps, relation=ADD)
+        event = DpSgd(noise_multiplier=multiplier, expected_batch=256, examples=60_000, steps=steps, relation=ZERO_OUT)
         assert 0.7 * published < epsilon(event, 1e-5) < published
 
     def test_replace_is_not_add_or_remove(self) -> None:
@@ -122,8 +122,9 @@ class TestKnownValues:
     def test_shuffling_earns_nothing(self) -> None:
         """1000 steps of 100 examples from 10 000 are 10 epochs, so 10 plain Gaussians."""
         assert epsilon(SHUFFLED, 1e-5) == by_pld(gaussian(1.0, 10)).get_epsilon(1e-5)
-        assert epsilon(replace(SHUFFLED, steps=901), 1e-5) == epsilon(SHUFFLED, 1e-5)
-        assert epsilon([replace(SHUFFLED, steps=50)] * 2, 1e-5) == epsilon(replace(SHUFFLED, steps=200), 1e-5)
+        assert epsilon(replace(SHUFFLED, steps=10), 1e-5) == epsilon(SHUFFLED, 1e-5)
+        parts = [replace(SHUFFLED, steps=50, passes=1)] * 2
+        assert epsilon(parts, 1e-5) == epsilon(replace(SHUFFLED, steps=200, passes=2), 1e-5)
 
     def test_noise_for_planned_contributors_would_under_report(self) -> None:
         """Thirty of a hundred drop out: ε of those who are there, not of those planned."""
@@ -259,15 +260,28 @@ class TestRejects:
 
     def test_mixed_relations(self) -> None:
         with pytest.raises(ParameterError, match="different neighbouring relations"):
-            epsilon([SGD, CENTRAL], 1e-5)
+            epsilon([SGD, replace(CENTRAL, relation=REPLACE)], 1e-5)
 
     def test_a_relation_that_the_mechanism_does_not_have(self) -> None:
-        for event in (SHUFFLED, CENTRAL, COUNT, DISCRETE, SKELLAM):
+        for event in (SGD, SHUFFLED, CENTRAL, COUNT, DISCRETE, SKELLAM):
             with pytest.raises(ParameterError, match="add-or-remove"):
                 replace(event, relation=ADD)
             with pytest.raises(ParameterError, match="relation"):
                 replace(event, relation="zero-out")  # type: ignore[arg-type]
         assert replace(CENTRAL, relation=ADD, **AMPLIFIED)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("event", "passes", "said"),
+        [
+            (SGD, 1, "Poisson batches have none"),
+            (SHUFFLED, 0, "passes"),
+            (SHUFFLED, 1001, "passes"),
+            (SHUFFLED, 9, "900"),
+        ],
+    )
+    def test_passes_that_cannot_be(self, event: DpSgd, passes: int, said: str) -> None:
+        with pytest.raises(ParameterError, match=said):
+            replace(event, passes=passes)
 
     def test_nobody_honest(self) -> None:
         with pytest.raises(ParameterError, match="assumed_corrupt=5 must be below quorum=5"):

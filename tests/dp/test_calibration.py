@@ -15,9 +15,9 @@ from secureagg.dp.noisy_sums import DiscreteGaussianSum, SkellamSum
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 
-ADD, ZERO_OUT = Relation.ADD_OR_REMOVE, Relation.ZERO_OUT
-SGD = DpSgd(noise_multiplier=1.0, expected_batch=100, examples=10_000, steps=1000, relation=ADD)
-SHUFFLED = replace(SGD, sampling=BatchSampling.FIXED_SIZE, relation=ZERO_OUT)
+ZERO_OUT = Relation.ZERO_OUT
+SGD = DpSgd(noise_multiplier=1.0, expected_batch=100, examples=10_000, steps=1000, relation=ZERO_OUT)
+SHUFFLED = replace(SGD, sampling=BatchSampling.FIXED_SIZE, passes=10)
 CENTRAL = CentralGaussian(noise_std=0.05, l2_clip=1.0, clients=80, rounds=5, relation=ZERO_OUT)
 COUNT = QuantileCount(noise_std=3.0, rounds=5, relation=ZERO_OUT)
 DISCRETE = DiscreteGaussianSum(
@@ -66,7 +66,7 @@ class TestCalibration:
         steps = calibrate_rounds(1.0, 1e-5, make)
         assert epsilon(make(steps), 1e-5) <= 1.0 < epsilon(make(steps + 1), 1e-5)
         assert calibrate_rounds(1.0, 1e-5, make, maximum=7) == 7
-        assert calibrate_rounds(1.0, 1e-5, lambda rounds: replace(SHUFFLED, steps=rounds)) == 0
+        assert calibrate_rounds(1.0, 1e-5, lambda rounds: replace(SHUFFLED, steps=rounds, passes=rounds)) == 0
 
     def test_out_of_reach(self) -> None:
         with pytest.raises(ParameterError, match="maximum=4"):

@@ -216,7 +216,7 @@ class TestBudget:
                 ledger.debit(replace(planned, rounds=1, noise_std=90.0))
 
     def test_parts_of_epochs_are_not_cheaper_than_the_plan(self, path: Path) -> None:
-        def shuffled(multiplier: float, steps: int = 20) -> DpSgd:
+        def shuffled(multiplier: float, steps: int = 20, passes: int = 2) -> DpSgd:
             return DpSgd(
                 noise_multiplier=multiplier,
                 expected_batch=100,
@@ -224,14 +224,15 @@ class TestBudget:
                 steps=steps,
                 relation=ZERO_OUT,
                 sampling=BatchSampling.FIXED_SIZE,
+                passes=passes,
             )
 
         multiplier = calibrate_noise(BUDGET[0], BUDGET[1], shuffled)
         with opened(path, planned=[shuffled(multiplier)]) as ledger:
-            ledger.debit(shuffled(multiplier, 5))
-            ledger.debit(shuffled(multiplier, 5))
+            ledger.debit(shuffled(multiplier, 5, 1))
+            ledger.debit(shuffled(multiplier, 5, 1))
             with pytest.raises(BudgetExhausted, match="3 > 2 planned"):
-                ledger.debit(shuffled(multiplier, 10))
+                ledger.debit(shuffled(multiplier, 10, 1))
 
     def test_a_plan_beyond_the_budget(self, path: Path) -> None:
         for planned, said in (([replace(ROUND, rounds=1000)], "> budget"), ([], "no events")):
