@@ -5,8 +5,8 @@ Importing this package imports TensorFlow; nothing else in `secureagg` does.
 What is guaranteed: the gradient given to the optimizer is (Σ clipped gradients + noise) / expected batch, where one
 example changes the sum by at most `l2_clip` in L2 norm (to within the rounding of the model's own dtype), and the
 noise is Gaussian with `noise_multiplier` times that. What is not: the loss and metrics that `fit` shows are those of
-the training examples, without noise; and a custom layer that mixes examples without keeping state cannot be told
-from one that does not.
+the training examples, without noise; and operations that mix examples, other than Keras's own layers, cannot be told
+from ones that do not: custom layers without state, `Lambda`, `keras.ops` along axis 0, losses that compare examples.
 """
 
 from secureagg.dp.dpsgd.gradients import ClippedSums, PrivateGradients, clipped_sums, private_gradients
