@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from secureagg.dp.audit import AuditResult, Claim, Relation, audit
@@ -50,6 +51,12 @@ def test_a_training_reaches_two_fifths_of_epsilon_and_is_not_accused() -> None:
 def test_single_steps_are_not_accused() -> None:
     found = audited(4.0, None, alone=True)
     assert 0.6 * 4 <= found.curve_epsilon <= 4 and not found.violated
+
+
+def test_no_two_runs_have_the_same_noise() -> None:
+    mechanism = LonelySteps(claim(4.0), stream=stream(1))
+    first, second = (mechanism(np.zeros(3, dtype=bool)) for _ in range(2))
+    assert len(np.unique([*first, *second])) == 6
 
 
 @pytest.mark.parametrize("bug", TrainingBug)
