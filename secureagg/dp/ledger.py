@@ -54,7 +54,7 @@ class Debit:
 
 
 class Ledger:
-    """The ledger in the file `path`, made with these terms if it is not there; it must be reopened with the same ones.
+    """The ledger in the file `path`, made if it is not there. Its first debit fixes the terms it must be reopened with.
 
     budget: (ε, δ) for everything that is ever debited. unit: whose data, in words, such as a federation and a data set.
     adversary: whom it protects against. Events that are amplified by the sampling of clients go into a ledger against
@@ -100,6 +100,8 @@ class Ledger:
         self._file.require_own()  # before the lock, which a forked process may have inherited held
         with self._lock:
             self._filter.admit(self.events, event)
+            if not self._file.bodies:
+                self._file.append(self._terms())
             self._file.append({"event": event_to_fields(event), "note": note})
             self._debits.append(Debit(event, note))
 
@@ -178,7 +180,6 @@ class Ledger:
 
     def _read(self) -> list[Debit]:
         if not self._file.bodies:
-            self._file.append(self._terms())
             return []
         terms, *bodies = self._file.bodies
         if terms != self._terms():

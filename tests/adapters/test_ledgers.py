@@ -69,6 +69,7 @@ class TestLedgers:
         again.close()
 
     def test_other_terms_are_refused(self, ledgers: ClientLedgers) -> None:
+        ledgers.debit(0, "a round")
         ledgers.close()
         with pytest.raises(sa.ParameterError, match="made with other terms"):
             ClientLedgers(ledgers.folder, TERMS, (21, 80, 8))

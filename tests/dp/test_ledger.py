@@ -90,7 +90,8 @@ class TestRecords:
 
         monkeypatch.setattr(os, "fsync", fsync)
         ledger.debit(ROUND, "first")
-        assert len(synced) == 1 and synced[0] == path.read_bytes() and b"first" in synced[0]
+        terms, debit = synced  # the first debit fixes the terms
+        assert b"first" not in terms and debit == path.read_bytes() and b"first" in debit
 
 
 class TestCrashes:
@@ -197,7 +198,8 @@ class TestBudget:
 
     def test_the_order_is_fixed_before_the_first_event(self, path: Path) -> None:
         """A sum of bests over orders would admit more than any one order does."""
-        opened(path).close()
+        with opened(path) as ledger:
+            ledger.debit(ROUND)
         header = path.read_text().splitlines()[0]
         assert '"filter":{"bound":' in header and '"order":' in header
 
@@ -256,8 +258,15 @@ class TestRejects:
                     ask(replace(ROUND, relation=Relation.REPLACE))
             assert len(ledger) == 0
 
+    def test_who_only_asks_fixes_no_terms(self, path: Path) -> None:
+        with opened(path, unit="hospital") as ledger:
+            assert ledger.affords(ROUND)
+        with opened(path, planned=[ROUND], unit="clinic") as ledger:
+            ledger.debit(ROUND)
+
     def test_other_terms(self, path: Path) -> None:
-        opened(path, unit="hospital").close()
+        with opened(path, unit="hospital") as ledger:
+            ledger.debit(ROUND)
         for terms, said in (
             (((8.0, 1e-5), ZERO_OUT, "hospital"), "epsilon"),
             (((4.0, 1e-6), ZERO_OUT, "hospital"), "delta"),
