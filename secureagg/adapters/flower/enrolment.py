@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
@@ -31,6 +32,7 @@ class Enrolment:
         self._prekeys: dict[int, dict[int, bytes]] = {}
         self._chosen = None if committee_nodes is None else list(committee_nodes)
         self.identities: dict[int, bytes] = {}
+        self._settings: dict[int, bytes] = {}
         self.committee: list[int] = []
         self.round_number = time.time_ns() // 1000
 
@@ -60,6 +62,16 @@ class Enrolment:
                     f"committee node {lost[0]} has no prekey for this round, and all must have one: {failures[lost[0]]}"
                 )
             candidates = [node for node in candidates if node not in failures]
+
+    def settings(self, nodes: Iterable[int]) -> tuple[bytes, dict[int, str]]:
+        """Return the run config's digest, as most of these enrolled nodes have it, and why the others cannot train.
+
+        Nodes bind it to the session: a server cannot give one of them another learning rate than the rest.
+        """
+        found = {node: self._settings[node] for node in nodes}
+        ((agreed, _),) = Counter(found.values()).most_common(1)
+        others = [node for node, each in found.items() if each != agreed]
+        return agreed, dict.fromkeys(others, "its run config is another than that of most nodes")
 
     def prekeys(self) -> list[bytes]:
         """Return the members' prekeys for this round, in the committee's order, and forget those of earlier rounds."""
@@ -122,6 +134,7 @@ class Enrolment:
             raise ParameterError("it published another node's key; a roster with both would be refused")
         if self.identities.setdefault(node, identity) != identity:
             raise ParameterError("it published another identity than before")
+        (self._settings[node],) = envelope.parts_in(reply, "settings")
         self.keep(node, envelope.parts_in(reply, "prekeys"))
 
 

@@ -24,6 +24,7 @@ from secureagg.adapters.flower.engine import (
 from secureagg.adapters.flower.enrolment import Enrolment
 from secureagg.adapters.flower.round import PrivateRound
 from secureagg.adapters.flower.strategies import require_sum
+from secureagg.adapters.flower.task import require_one_task, task_of
 from secureagg.adapters.flower.terms import Terms
 from secureagg.aggregator import Result
 from secureagg.checks import require_whole
@@ -95,19 +96,20 @@ class SecureGrid(Grid):  # type: ignore[misc]
     def _train(self, messages: Mapping[int, Message], timeout: float | None) -> list[Message]:
         """Run one private round over these nodes' messages."""
         model = _Model.of(messages.values())
-        (message_type, *others) = {str(m.metadata.message_type) for m in messages.values()}
-        if others:
-            raise ParameterError("a strategy sent train messages of several types in one round")
+        require_one_task(messages.values())
+        message_type = str(next(iter(messages.values())).metadata.message_type)
         try:
             failures = self._enrolment.enrol(list(messages), message_type, timeout)
         except QuorumError as error:
             return _refused(messages, dict.fromkeys(messages, f"no round: {error}"), {})
+        settings, odd = self._enrolment.settings(node for node in messages if node not in failures)
+        failures |= odd
         cohort = {node: message for node, message in messages.items() if node not in failures}
         if len(cohort) < self._terms.quorum:
             reason = f"no round: {len(cohort)} nodes are enrolled, the quorum is {self._terms.quorum}"
             return _refused(messages, dict.fromkeys(messages, reason) | failures, {})
         try:
-            current = self._round(model, list(cohort))
+            current = self._round(model, cohort, settings)
         except (BudgetExhausted, FaultyMemberError) as error:
             return _refused(messages, dict.fromkeys(messages, f"no round: {error}") | failures, {})
         current.collect(cohort, timeout)
@@ -120,9 +122,9 @@ class SecureGrid(Grid):  # type: ignore[misc]
             _log.warning("secureagg: committee node %d: %s", self._enrolment.committee[member_id], reason)
         return self._replies(messages, model, current, result)
 
-    def _round(self, model: _Model, nodes: Sequence[int]) -> PrivateRound:
+    def _round(self, model: _Model, cohort: Mapping[int, Message], settings: bytes) -> PrivateRound:
         """Return the round over these nodes, its session made."""
-        known = self._enrolment
+        known, nodes = self._enrolment, list(cohort)
         plan = self._terms.plan(layout_of(model.names, model.tensors), len(nodes))
         if self._ledger is not None and not self._ledger.affords(plan.privacy_event()):
             # Closing the round would refuse as well, but only once every node has trained and sent in vain.
@@ -133,6 +135,7 @@ class SecureGrid(Grid):  # type: ignore[misc]
             prekeys=known.prekeys(),
             round_number=known.round_number,
             model=extended(self._terms, model.tensors),
+            task=task_of(cohort[nodes[0]], settings),
         )
         spool = None if self._spool is None else self._spool / str(known.round_number)
         return PrivateRound(self._grid, known, session, nodes, spool, self._ledger)

@@ -15,6 +15,7 @@ from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.coordinates import extended, layout_of, update_of, vector_of
 from secureagg.adapters.flower.engine import Context, Message
 from secureagg.adapters.flower.node import Node
+from secureagg.adapters.flower.task import settings_of, task_of
 from secureagg.adapters.flower.terms import Terms
 from secureagg.checks import as_whole
 from secureagg.client import contribute
@@ -64,7 +65,7 @@ def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: 
             "wrap the server's grid: SecureGrid(grid, strategy, terms)"
         )
     if phase == envelope.SETUP:
-        return _setup(node, message)
+        return _setup(node, message, settings_of(context.run_config))
     if phase == envelope.CONTRIBUTE:
         return _contribute(terms, rounding, node, message, context, app)
     if phase in (envelope.NOISE, envelope.CHECK, envelope.REVEAL):
@@ -72,10 +73,11 @@ def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: 
     raise EncodingError(f"phase {phase!r} is unknown; server and nodes need the same version")
 
 
-def _setup(node: Node, message: Message) -> Message:
-    """Publish this node's identity, and prekeys if it is asked for them."""
+def _setup(node: Node, message: Message, settings: bytes) -> Message:
+    """Publish this node's identity, which run config it has, and prekeys if it is asked for them."""
     identity = node.enrol()
-    content = envelope.marked(envelope.SETUP, identity=identity.public, prekeys=_prekeys(node, message))
+    prekeys = _prekeys(node, message)
+    content = envelope.marked(envelope.SETUP, identity=identity.public, settings=settings, prekeys=prekeys)
     return Message(content, reply_to=message)
 
 
@@ -94,7 +96,7 @@ def _contribute(
     """Let the app train, and contribute the difference it made."""
     _, record = envelope.the_arrays(envelope.stripped(message.content), "the server's message")
     names, received = list(record.keys()), [array.numpy() for array in record.values()]
-    session = _rebuilt(terms, node, names, received, message)
+    session = _rebuilt(terms, node, names, received, message, task_of(message, settings_of(context.run_config)))
     identity = node.identity()
     session.client_id(identity.public)  # before the work of training
     with node.ledger(session.plan) as ledger:
@@ -119,11 +121,11 @@ def _contribute(
     return Message(envelope.attached(envelope.marked(envelope.CONTRIBUTE), payload), reply_to=message)
 
 
-def _rebuilt(terms: Terms, node: Node, names: list[str], received: Weights, message: Message) -> Session:
-    """Return the session over the model that came with the message.
+def _rebuilt(terms: Terms, node: Node, names: list[str], received: Weights, message: Message, task: bytes) -> Session:
+    """Return the session over the model and the task that came with the message.
 
     Raises: ParameterError if the plan is less than the terms, or the roster not to be trusted; EncodingError if the
-    server's record is of another model.
+    server's record is of others.
     """
     offered = _offered(terms, node, message)
     layout = terms.layout(layout_of(names, received))
@@ -134,9 +136,12 @@ def _rebuilt(terms: Terms, node: Node, names: list[str], received: Weights, mess
         prekeys=[prekey.to_bytes() for prekey in offered.prekeys],
         round_number=offered.round_number,
         model=extended(terms, received),
+        task=task,
     )
     if session.sid != offered.sid:
-        raise EncodingError("the session that the server announced is bound to another model than it sent")
+        raise EncodingError(
+            "the session that the server announced is bound to another model, or to other settings, than it sent"
+        )
     return session
 
 
