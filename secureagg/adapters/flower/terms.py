@@ -107,6 +107,10 @@ class Terms:
                 raise ParameterError(f"the server's plan has {name} {offered}, this node asks for at least {asked}")
         if mine.mode == "robust" and plan.committee.mode != "robust":
             raise ParameterError("the server's plan has an optimistic committee, this node asks for a robust one")
+        if plan.max_weight != self.max_weight:
+            raise ParameterError(
+                f"the server's plan has max_weight {plan.max_weight}, this node asks for {self.max_weight}"
+            )
         self._accept_noise(plan)
         if (clip := update_clip(plan, len(self.metrics))) > self.l2_clip * (1 + 1e-12):
             raise ParameterError(f"the server's plan has l2_clip {clip}, this node asks for at most {self.l2_clip}")

@@ -39,6 +39,8 @@ def errors_of(grid: LocalGrid, secure: SecureGrid, server_round: int = 1) -> set
         ({"committee": Committee(4)}, "committee.size 3, this node asks for at least 4"),
         ({"committee": Committee(3, mode="robust")}, "asks for a robust one"),
         ({"proofs": True}, "proofs False, this node asks for at least True"),
+        ({"max_weight": 1}, "max_weight 40, this node asks for 1"),
+        ({"max_weight": 41}, "max_weight 40, this node asks for 41"),
         ({"l2_clip": common.L2_CLIP / 2}, "l2_clip 4.0, this node asks for at most 2.0"),
         ({"metrics": {"loss": 1.0}}, "tensors given"),
     ],
