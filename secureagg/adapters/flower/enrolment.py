@@ -128,13 +128,13 @@ class Enrolment:
         return failures
 
     def _take(self, node: int, reply: Message) -> None:
-        (identity,) = envelope.parts_in(reply, "identity")
+        identity = envelope.part_in(reply, "identity")
         halves = {half for other, each in self.identities.items() if other != node for half in _halves(each)}
         if not halves.isdisjoint(_halves(PublicIdentity(identity).encoded)):
             raise ParameterError("it published another node's key; a roster with both would be refused")
         if self.identities.setdefault(node, identity) != identity:
             raise ParameterError("it published another identity than before")
-        (self._settings[node],) = envelope.parts_in(reply, "settings")
+        self._settings[node] = envelope.part_in(reply, "settings")
         self.keep(node, envelope.parts_in(reply, "prekeys"))
 
 

@@ -22,7 +22,9 @@ __all__ = [
     "is_train",
     "marked",
     "number_in",
+    "part_in",
     "parts_in",
+    "payload_in",
     "phase_of",
     "refusal",
     "stripped",
@@ -65,29 +67,36 @@ def phase_of(message: Message) -> str | None:
     return phase if isinstance(phase, str) else None
 
 
-def parts_in(message: Message, field: str) -> list[bytes]:
-    """Return a field of the marker that is bytes or a list of bytes, or the attached payload for field "payload".
+def part_in(message: Message, field: str) -> bytes:
+    """Return a field of the marker that is bytes. Raises: EncodingError if it is not there, or a list."""
+    value = _field(message, field)
+    if not isinstance(value, bytes):
+        raise _missing(message, field)
+    return value
 
-    Raises: EncodingError if it is not there.
-    """
-    if field == "payload":
-        record = message.content.get(_BYTES)
-        array = record.get("payload") if isinstance(record, ArrayRecord) else None
-        value = array.data if isinstance(array, Array) else None
-    else:
-        value = _field(message, field)
-    found = value if isinstance(value, list) else [value]
-    parts = [each for each in found if isinstance(each, bytes)]
-    if len(parts) != len(found):
-        raise EncodingError(f"a message of phase {phase_of(message)!r} has no {field}")
-    return parts
+
+def parts_in(message: Message, field: str) -> list[bytes]:
+    """Return a field of the marker that is a list of bytes. Raises: EncodingError if it is not there."""
+    value = _field(message, field)
+    if not isinstance(value, list) or not all(isinstance(each, bytes) for each in value):
+        raise _missing(message, field)
+    return value
+
+
+def payload_in(message: Message) -> bytes:
+    """Return the attached payload. Raises: EncodingError if it is not there."""
+    record = message.content.get(_BYTES)
+    array = record.get("payload") if isinstance(record, ArrayRecord) else None
+    if not isinstance(array, Array) or not isinstance(array.data, bytes):
+        raise _missing(message, "payload")
+    return array.data
 
 
 def number_in(message: Message, field: str) -> int:
     """Return a whole number of the marker. Raises: EncodingError if it is not there."""
     value = _field(message, field)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise EncodingError(f"a message of phase {phase_of(message)!r} has no {field}")
+        raise _missing(message, field)
     return value
 
 
@@ -117,3 +126,7 @@ def _field(message: Message, field: str) -> object:
     record = message.content.get(MARKER)
     value: object = record.get(field) if isinstance(record, ConfigRecord) else None
     return value
+
+
+def _missing(message: Message, field: str) -> EncodingError:
+    return EncodingError(f"a message of phase {phase_of(message)!r} has no {field}")

@@ -147,7 +147,7 @@ def _rebuilt(terms: Terms, node: Node, names: list[str], received: Weights, mess
 
 def _offered(terms: Terms, node: Node, message: Message) -> Session:
     """Return the announced session, its plan and roster found acceptable."""
-    offered = Session.from_bytes(envelope.parts_in(message, "session")[0])
+    offered = Session.from_bytes(envelope.part_in(message, "session"))
     terms.accept(offered.plan)
     node.trust(offered.roster)
     return offered
@@ -175,7 +175,7 @@ def _serve(terms: Terms, node: Node, phase: str, message: Message) -> Message:
     session, member = _offered(terms, node, message), node.member()
     if phase == envelope.NOISE:
         return Message(envelope.attached(envelope.marked(phase), member.add_noise(session)), reply_to=message)
-    (request,) = envelope.parts_in(message, "payload")
+    request = envelope.payload_in(message)
     if phase == envelope.CHECK:
         content = envelope.attached(envelope.marked(phase), member.check(session, request))
     else:

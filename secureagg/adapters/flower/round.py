@@ -71,7 +71,7 @@ class PrivateRound:
 
     def _admit(self, contributor: int, reply: Message) -> None:
         """Admit what a node sent as this contributor, a client or from id `clients` on a member with its noise."""
-        (payload,) = envelope.parts_in(reply, "payload")
+        payload = envelope.payload_in(reply)
         claimed = Header.from_bytes(payload[: self.session.plan.header_bytes], self.session).client_id
         if claimed != contributor:
             raise EncodingError("the contribution is another node's")
@@ -140,7 +140,7 @@ class PrivateRound:
         ]
         for node, reply in self._good(replies(self.grid, messages, timeout, enough=enough)):
             try:
-                (answer,) = envelope.parts_in(reply, "payload")
+                answer = envelope.payload_in(reply)
                 if phase == envelope.REVEAL:
                     self.enrolment.keep(node, envelope.parts_in(reply, "prekeys"))
             except EncodingError as error:

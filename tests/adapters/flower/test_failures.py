@@ -158,6 +158,11 @@ def published(world: World, **fields: Any) -> Callable[[Message], Message]:
     [
         ({"identity": bytes(63)}, "64 bytes"),
         ({"identity": 64}, "has no identity"),
+        ({"identity": [bytes(64), bytes(64)]}, "has no identity"),
+        ({"identity": []}, "has no identity"),
+        ({"settings": [b"", b""]}, "has no settings"),
+        ({"prekeys": b""}, "has no prekeys"),
+        ({"prekeys": [1]}, "has no prekeys"),
         ({"prekeys": [b"", b""]}, "prekey"),
     ],
 )

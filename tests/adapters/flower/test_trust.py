@@ -229,6 +229,14 @@ def test_members_answer_only_for_rosters_they_trust(tmp_path: Path, identities: 
     assert all("2 committee members answered, 3 are needed" in reply.error.reason for reply in replies)
 
 
+@pytest.mark.parametrize("session", [[], [b"", b""], 7])
+def test_a_session_that_is_no_bytes_is_refused(tmp_path: Path, session: Any) -> None:
+    message = train_message(101)
+    message.content["secureagg"] = ConfigRecord({"phase": "contribute", "session": session})
+    reply = training_app([secure_mod(terms_of())])(message, context_of(0, tmp_path))
+    assert reply.has_error() and "has no session" in reply.error.reason
+
+
 @pytest.mark.parametrize("phase", ["reveal", "check", "noise", "contribute", "setup", "unheard-of"])
 def test_marked_messages_without_their_fields_are_refused(tmp_path: Path, phase: str) -> None:
     message = train_message(101)
