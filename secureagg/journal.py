@@ -15,7 +15,7 @@ from pathlib import Path
 
 from secureagg.errors import EncodingError, ParameterError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "make_once"]
 
 _DIGEST_BYTES = 32
 _PREKEY_BYTES = 32
@@ -42,7 +42,7 @@ class Journal:
 
     def prekey(self, round_number: int, fresh: bytes) -> bytes:
         """Return the secret prekey of this round: the one journalled before, or else `fresh`, now journalled."""
-        _create(self._prekey_path(round_number), fresh)
+        make_once(self._prekey_path(round_number), fresh)
         stored = self.stored_prekey(round_number)
         if stored is None:
             raise ParameterError(f"round {round_number} was answered and its prekey erased in this very moment")
@@ -81,7 +81,7 @@ class Journal:
 
     def record(self, roster: bytes, round_number: int, request: bytes, answer: bytes) -> tuple[bytes, bytes]:
         """Journal an answer, durably, before it is released; return what the journal holds, an earlier one if any."""
-        _create(self._answer_path(roster, round_number), request + answer)
+        make_once(self._answer_path(roster, round_number), request + answer)
         stored = self.answer(roster, round_number)
         assert stored is not None
         return stored
@@ -103,19 +103,23 @@ def _round_of(path: Path) -> int:
     return int(number)
 
 
-def _create(path: Path, content: bytes) -> None:
-    """Make `path` with `content`, whole and durable, unless it exists."""
+def make_once(path: Path, content: bytes) -> bool:
+    """Make `path` with `content`, whole and durable, unless it exists; return whether it was made now."""
     descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        with suppress(FileExistsError):
+        try:
             os.link(name, path)
+            made = True
+        except FileExistsError:
+            made = False
     finally:
         os.unlink(name)
     _sync_directory(path.parent)
+    return made
 
 
 def _sync_directory(path: Path) -> None:

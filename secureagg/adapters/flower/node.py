@@ -1,9 +1,17 @@
 """What a node keeps: its identity, its journal as a committee member, where it has contributed, what it has spent of
 its privacy budget, and whom it trusts.
 
-The identity's seed is in the Context that Flower keeps for a run, or in a file that the node's owner names. Journal,
-claims and ledger are files of that identity, since Flower may run several messages of a node at once, each with its own
-copy of the Context: only a file that can be made once makes a second answer impossible.
+All of it is files, and nothing is in Flower's Context: a SuperNode hands every message a copy of that, takes back the
+whole of whichever ends last, and forgets it when it restarts. Only a file that can be made once makes a second
+identity, committee or answer impossible.
+
+| file | holds |
+|---|---|
+| `seeds/<run>-<node>` | the seed of a node's identity in a run, unless the owner names a file for it |
+| `<identity>/committee-<run>` | without a roster, the digest of the committee that it saw first in this run |
+| `<identity>/journal-<run>` | its prekeys and answers as a member |
+| `<identity>/claims` | an empty file for each round that it contributed to |
+| `<identity>/ledger` | what it has spent |
 
 | key of node config | says |
 |---|---|
@@ -19,22 +27,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from secureagg.adapters.budgets import ledger_of
-from secureagg.adapters.flower.engine import ConfigRecord, Context
+from secureagg.adapters.flower.engine import Context
 from secureagg.committee import CommitteeMember
 from secureagg.dp.ledger import Ledger
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
+from secureagg.journal import make_once
 from secureagg.plan import RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session
 
 __all__ = ["Node"]
-
-_STATE = "secureagg"
 
 
 class Node:
@@ -45,8 +53,11 @@ class Node:
 
     def enrol(self) -> Identity:
         """Return this node's identity, made now if it has none."""
-        if self._setting("secureagg-identity") is None and "seed" not in self._state():
-            self._state()["seed"] = Identity.generate().to_seed()
+        if self._setting("secureagg-identity") is None:
+            path = self._seed()
+            _make(path.parent)
+            with _written(path):
+                make_once(path, Identity.generate().to_seed())
         return self.identity()
 
     def identity(self) -> Identity:
@@ -54,10 +65,9 @@ class Node:
         path = self._setting("secureagg-identity")
         if path is not None:
             return Identity(_read("secureagg-identity", path))
-        seed = self._state().get("seed")
-        if not isinstance(seed, bytes):
+        if not self._seed().exists():
             raise ParameterError("this node has published no identity in this run; the server enrols it first")
-        return Identity(seed)
+        return Identity(_read("this run's identity", self._seed()))
 
     def member(self) -> CommitteeMember:
         """Return this node as a committee member, with this run's journal: what a run gives up is not another's."""
@@ -68,7 +78,7 @@ class Node:
         """Return None if this node takes part in rounds of this roster.
 
         With a pinned roster file: the committee is the file's, and every client is among the file's. Without: the
-        committee is the one of the first roster this node saw in the run (trust on first use).
+        committee is the one of the first roster that this identity saw in the run (trust on first use).
         """
         path = self._setting("secureagg-roster") or _path(self._context.run_config.get("secureagg-roster"))
         if path is not None:
@@ -80,7 +90,10 @@ class Node:
                     raise ParameterError(f"client {client_id} of the server's roster is not on this node's pinned one")
             return
         digest = hashlib.sha256(roster.committee.encoded).digest()
-        if self._state().setdefault("committee", digest) != digest:
+        path = self._directory(self.identity()) / f"committee-{self._context.run_id}"
+        with _written(path):
+            make_once(path, digest)
+        if _read("this run's committee", path) != digest:
             raise ParameterError("the server names another committee than earlier in this run")
 
     def claim(self, session: Session) -> None:
@@ -91,31 +104,29 @@ class Node:
         directory = self._directory(self.identity()) / "claims"
         _make(directory)
         path = directory / f"{session.roster.digest().hex()}-{session.round_number}"
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError as error:
-            raise ParameterError(
-                f"this node has already contributed to round {session.round_number} under this roster"
-            ) from error
-        except OSError as error:
-            raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
+        with _written(path):
+            made = make_once(path, b"")
+        if not made:
+            raise ParameterError(f"this node has already contributed to round {session.round_number} under this roster")
 
     def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
         """Return this identity's ledger, as `budgets.ledger_of`."""
         return ledger_of(plan, self._directory(self.identity()) / "ledger", "all examples of this node")
 
     def _directory(self, identity: Identity) -> Path:
-        named = self._setting("secureagg-directory")
-        home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "secureagg" if named is None else named
-        directory = home / identity.public.hex()[:32]
+        directory = self._home() / identity.public.hex()[:32]
         _make(directory)
         return directory
 
+    def _seed(self) -> Path:
+        return self._home() / "seeds" / f"{self._context.run_id}-{self._context.node_id}"
+
+    def _home(self) -> Path:
+        named = self._setting("secureagg-directory")
+        return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "secureagg" if named is None else named
+
     def _setting(self, key: str) -> Path | None:
         return _path(self._context.node_config.get(key))
-
-    def _state(self) -> ConfigRecord:
-        return self._context.state.setdefault(_STATE, ConfigRecord())
 
 
 def _path(value: object) -> Path | None:
@@ -127,6 +138,14 @@ def _read(key: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ParameterError(f"{key}={path} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _make(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -184,6 +185,18 @@ def test_a_node_that_has_spent_its_budget_refuses_and_the_rest_go_on(tmp_path: P
     assert world.trained == [101, 102, 103, 104], "who is spent does not train in vain"
     ledgers = list(tmp_path.glob("*/*/ledger"))
     assert len(ledgers) == common.CLIENTS and all(path.stat().st_mode & 0o077 == 0 for path in ledgers)
+
+
+def test_a_context_that_comes_back_late_brings_no_second_budget(tmp_path: Path) -> None:
+    """As when an evaluation that began before the first round ends after it, or a SuperNode restarts."""
+    world = World(tmp_path, noisy_terms(given("clients", rounds=1)))
+    before = copy.deepcopy(world.grid.contexts)
+    assert not world.round()[1]
+    world.grid.contexts = before
+    world.secure = secured(world.grid, FedAvg(), noisy_terms(given("clients", rounds=1)))  # and the server asks anew
+    _, errors = world.round(2)
+    assert set(errors) == set(NODES) and all("budget is used up" in reason for reason in errors.values())
+    assert len(list(tmp_path.glob("*/*/ledger"))) == common.CLIENTS
 
 
 def test_a_smaller_cohort_costs_the_same(tmp_path: Path) -> None:

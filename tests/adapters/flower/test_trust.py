@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from secureagg import Identity, ParameterError, Roster, Session
@@ -179,9 +179,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "secureagg-roster=/nowhere/roster cannot be read" in reason
 
 
-def test_a_node_contributes_once_to_a_round_in_whatever_process(tmp_path: Path, identities: list[Identity]) -> None:
+def test_a_node_contributes_once_to_a_round_in_whatever_process(tmp_path: Path) -> None:
     context = context_of(0, tmp_path)
-    context.state["secureagg"] = ConfigRecord({"seed": identities[0].to_seed()})
+    Node(context).enrol()
     grid, secure = world(tmp_path, terms_of(), terms_of())
     session = Session.from_bytes(first_contribute(grid, secure).content["secureagg"]["session"])
     Node(context).claim(session)
@@ -252,10 +252,57 @@ def test_a_server_cannot_make_a_member_write_without_end(tmp_path: Path) -> None
     assert "number of prekeys" in reply.error.reason
 
 
-def test_the_identity_is_in_the_context_and_stays(tmp_path: Path) -> None:
+def test_a_run_has_one_identity_whatever_becomes_of_the_context(tmp_path: Path) -> None:
+    """A SuperNode hands out copies of a Context, keeps the one that comes back last, and forgets all of them."""
     context = context_of(0, tmp_path)
     with pytest.raises(ParameterError, match="no identity"):
         Node(context).identity()
     made = Node(context).enrol()
-    assert Node(context).enrol().public == made.public == Node(context).identity().public
-    assert context.state["secureagg"]["seed"] == made.to_seed()
+    assert (
+        Node(context_of(0, tmp_path)).enrol().public == made.public == Node(context_of(0, tmp_path)).identity().public
+    )
+    assert not context.state, "the app's own state, and nothing that may come back older than it was"
+
+
+def test_nodes_of_one_directory_and_runs_of_one_node_have_identities_of_their_own(tmp_path: Path) -> None:
+    """As in a simulation, whose virtual nodes have one home."""
+    made = set()
+    for node, run in ((1, 1), (2, 1), (1, 2), (11, 1), (1, 11)):
+        context = Context(run_id=run, node_id=node, node_config={}, state=RecordDict(), run_config={})
+        made.add(Node(context).enrol().public)
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("own_identity", [False, True])
+def test_the_committee_trusted_first_outlives_a_restart(
+    tmp_path: Path, identities: list[Identity], own_identity: bool
+) -> None:
+    (tmp_path / "identity").write_bytes(identities[0].to_seed())
+    config = {"secureagg-identity": str(tmp_path / "identity")} if own_identity else {}
+    first, second = (Roster(publics(identities), publics(identities)[i : i + 3]) for i in (0, 1))
+    started = context_of(0, tmp_path, **config)
+    Node(started).enrol()
+    Node(started).trust(first)
+    again = context_of(0, tmp_path, **config)
+    Node(again).trust(first)
+    with pytest.raises(ParameterError, match="another committee than earlier in this run"):
+        Node(again).trust(second)
+    again.run_id = 2
+    Node(again).enrol()
+    Node(again).trust(second)
+
+
+def test_a_claim_is_on_the_disk_before_anything_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, secure = world(tmp_path, terms_of(), terms_of())
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    grid.between = lambda phase, message: (
+        pytest.fail(phase) if phase == "contribute" and not claimed(synced) else message
+    )
+    assert not errors_of(grid, secure)
+
+
+def claimed(synced: list[str]) -> bool:
+    """Return whether a file among claims was synced, and then the directory."""
+    files = [index for index, path in enumerate(synced) if Path(path).parent.name == "claims"]
+    return bool(files) and any(Path(path).name == "claims" for path in synced[files[0] :])
