@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from secureagg.checks import require_between
 from secureagg.dp.mechanisms import Mechanism
@@ -63,17 +63,13 @@ class Terms:
 
         Raises: ParameterError if none fits.
         """
-        bound = self.value_bound
-        if self.metrics and bound is None and not self.rotate:
-            bound = self.l2_clip  # not the longer clip of the whole vector: values keep their resolution
-        unit = (self.l2_clip if bound is None or self.rotate else bound) / _METRIC_SHARE
         return RoundPlan(
             layout=self.layout(model),
             clients=clients,
             quorum=self.quorum,
-            l2_clip=math.hypot(self.l2_clip, unit * math.sqrt(len(self.metrics))) if self.metrics else self.l2_clip,
+            l2_clip=self._vector_clip,
             value_bits=self.value_bits,
-            value_bound=bound,
+            value_bound=self._bound,
             committee=self.committee,
             assumed_corrupt_clients=self.assumed_corrupt_clients,
             max_weight=self.max_weight,
@@ -81,6 +77,19 @@ class Terms:
             noise=self.noise,
             rotate=self.rotate,
         )
+
+    @property
+    def _bound(self) -> float | None:
+        """The plan's value_bound: with metrics not the longer clip of the whole vector, so values keep resolution."""
+        return self.l2_clip if self.metrics and self.value_bound is None and not self.rotate else self.value_bound
+
+    @property
+    def _vector_clip(self) -> float:
+        """The plan's l2_clip, of update and metrics together."""
+        if not self.metrics:
+            return self.l2_clip
+        unit = (self.l2_clip if self._bound is None or self.rotate else self._bound) / _METRIC_SHARE
+        return math.hypot(self.l2_clip, unit * math.sqrt(len(self.metrics)))
 
     def layout(self, model: Layout) -> Layout:
         """Return the layout of what is summed: the model's, and a tensor of the metrics if there are any."""
@@ -120,11 +129,21 @@ class Terms:
         offered, asked = _named(plan, plan.noise), _named(plan, self.noise)
         if offered != asked:
             raise ParameterError(f"the server's plan has {offered}, this node asks for {asked}")
-        least = None if self.noise is None else self.noise.noise_std_grid
-        if plan.noise is not None and least is not None and plan.noise.std < least:
-            raise ParameterError(f"the server's plan has noise_std_grid {plan.noise.std}, this node asks for {least}")
+        if plan.noise is not None and self.noise is not None and self.noise.noise_std_grid is not None:
+            self._accept_std(plan, plan.noise.std, self.noise.noise_std_grid)
         if plan.rotate != self.rotate:
             raise ParameterError(f"the server's plan has rotate {plan.rotate}, this node asks for {self.rotate}")
+
+    def _accept_std(self, plan: RoundPlan, offered: float, asked: float) -> None:
+        """Return None if noise that is so many of a plan's grid steps is no less beside the clip than these terms ask.
+
+        A plan may have a finer grid than the terms: what protects is the noise's ratio to the clip, in whatever steps.
+        """
+        grid = replace(plan, noise=None, l2_clip=self._vector_clip, value_bits=self.value_bits, value_bound=self._bound)
+        if (std := offered / plan.clip_grid * grid.clip_grid) < asked * (1 - 1e-12):
+            raise ParameterError(
+                f"the server's plan has noise_std_grid {std:.6g} in this node's grid, this node asks for {asked:.6g}"
+            )
 
 
 def _named(plan: RoundPlan, noise: Mechanism | None) -> str:

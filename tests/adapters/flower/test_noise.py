@@ -157,7 +157,7 @@ def test_a_member_cannot_give_noise_as_another(tmp_path: Path) -> None:
         ({"noise": given(rounds=1)}, {}, "rounds=1"),
         ({"noise": given("clients", noise_by="committee")}, {}, "has DistributedGaussian("),
         ({"noise": given(noise_by=None)}, {}, "noise_by='clients'), this node asks for"),
-        ({"noise": given(noise_std_grid=59.5)}, {}, "noise_std_grid 59.5, this node asks for 60.0"),
+        ({"noise": given(noise_std_grid=59.5)}, {}, "noise_std_grid 59.5 in this node's grid, this node asks for 60"),
         ({"rotate": True}, {}, "rotate True, this node asks for False"),
     ],
 )
@@ -168,6 +168,26 @@ def test_a_node_takes_no_plan_with_other_noise(
     replies, errors = world.round()
     assert not replies and not world.trained and not list(tmp_path.glob("*/*/ledger"))
     assert all(refusal in reason for reason in errors.values()), errors
+
+
+@pytest.mark.parametrize("metrics", [{}, {"loss": 1.0}])
+@pytest.mark.parametrize(
+    "grid",
+    [{"value_bits": 10}, {"value_bound": common.L2_CLIP / 8}, {"value_bits": 6}, {"l2_clip": common.L2_CLIP / 2}],
+)
+def test_noise_is_compared_beside_the_clip_whatever_the_grid(grid: dict[str, Any], metrics: dict[str, float]) -> None:
+    """A server that plans a finer grid adds less noise, in the same number of steps."""
+    mine, layout = noisy_terms(given(), metrics=metrics), sa.Layout.of(common.MODEL)
+    model = mine.plan(layout, common.CLIENTS)
+
+    def theirs(share: float) -> sa.RoundPlan:
+        shape = noisy_terms(None, metrics=metrics, **grid).plan(layout, common.CLIENTS)
+        noise = given(noise_std_grid=share * STD / model.clip_grid * shape.clip_grid)
+        return noisy_terms(noise, metrics=metrics, **grid).plan(layout, common.CLIENTS)
+
+    mine.accept(theirs(1.0))
+    with pytest.raises(sa.ParameterError, match=r"noise_std_grid 59\.4 in this node's grid, this node asks for 60"):
+        mine.accept(theirs(0.99))
 
 
 def test_a_plan_with_more_noise_than_asked_is_taken(tmp_path: Path) -> None:
