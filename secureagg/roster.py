@@ -32,6 +32,7 @@ class Label(Enum):
     """What a signature is about; a signature for one purpose never verifies for another."""
 
     CONTRIBUTION = b"secureagg v1 contribution"
+    ENROLMENT = b"secureagg v1 enrolment"
     PREKEY = b"secureagg v1 prekey"
     SHARE_CHECK = b"secureagg v1 share check"
     REVEAL = b"secureagg v1 reveal"

@@ -11,7 +11,7 @@ from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.engine import Grid, Message
 from secureagg.adapters.flower.exchange import replies
 from secureagg.errors import EncodingError, ParameterError, QuorumError
-from secureagg.roster import PublicIdentity
+from secureagg.roster import Label, PublicIdentity
 from secureagg.session import Prekey
 
 __all__ = ["Enrolment"]
@@ -121,16 +121,18 @@ class Enrolment:
                 failures[node] = str(reply.error.reason)
                 continue
             try:
-                self._take(node, reply)
+                self._take(node, int(messages[0].metadata.run_id), reply)
                 del failures[node]
             except (EncodingError, ParameterError) as error:
                 failures[node] = str(error)
         return failures
 
-    def _take(self, node: int, reply: Message) -> None:
-        identity = envelope.part_in(reply, "identity")
+    def _take(self, node: int, run: int, reply: Message) -> None:
+        """Keep what a node published. Raises: EncodingError or ParameterError if it cannot be, or is not its own."""
+        identity, signature = envelope.part_in(reply, "identity"), envelope.part_in(reply, "signature")
+        PublicIdentity(identity).verify(Label.ENROLMENT, envelope.enrolment_of(identity, run, node), signature)
         halves = {half for other, each in self.identities.items() if other != node for half in _halves(each)}
-        if not halves.isdisjoint(_halves(PublicIdentity(identity).encoded)):
+        if not halves.isdisjoint(_halves(identity)):
             raise ParameterError("it published another node's key; a roster with both would be refused")
         if self.identities.setdefault(node, identity) != identity:
             raise ParameterError("it published another identity than before")

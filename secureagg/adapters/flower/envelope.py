@@ -9,6 +9,7 @@ from __future__ import annotations
 from secureagg.adapters.flower.engine import Array, ArrayRecord, ConfigRecord, Error, ErrorCode, Message, RecordDict
 from secureagg.checks import printable
 from secureagg.errors import EncodingError, ParameterError
+from secureagg.wire import Writer
 
 __all__ = [
     "CHECK",
@@ -19,6 +20,7 @@ __all__ = [
     "REVEAL",
     "SETUP",
     "attached",
+    "enrolment_of",
     "is_train",
     "marked",
     "number_in",
@@ -98,6 +100,14 @@ def number_in(message: Message, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _missing(message, field)
     return value
+
+
+def enrolment_of(identity: bytes, run: int, node: int) -> bytes:
+    """Return what a node signs to show that this public identity is its own: run id, node id (8 bytes each), identity.
+
+    Without it a node could publish another's, before it does.
+    """
+    return Writer().integer(run, 8).integer(node, 8).raw(identity).getvalue()
 
 
 def the_arrays(content: RecordDict, whose: str) -> tuple[str, ArrayRecord]:

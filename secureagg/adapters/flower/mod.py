@@ -22,6 +22,7 @@ from secureagg.client import contribute
 from secureagg.errors import EncodingError, ParameterError, SecureAggError
 from secureagg.events import Event
 from secureagg.layout import Weights
+from secureagg.roster import Label
 from secureagg.session import Session
 
 __all__ = ["Rounding", "secure_mod"]
@@ -65,7 +66,7 @@ def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: 
             "wrap the server's grid: SecureGrid(grid, strategy, terms)"
         )
     if phase == envelope.SETUP:
-        return _setup(node, message, settings_of(context.run_config))
+        return _setup(node, message, context)
     if phase == envelope.CONTRIBUTE:
         return _contribute(terms, rounding, node, message, context, app)
     if phase in (envelope.NOISE, envelope.CHECK, envelope.REVEAL):
@@ -73,11 +74,17 @@ def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: 
     raise EncodingError(f"phase {phase!r} is unknown; server and nodes need the same version")
 
 
-def _setup(node: Node, message: Message, settings: bytes) -> Message:
+def _setup(node: Node, message: Message, context: Context) -> Message:
     """Publish this node's identity, which run config it has, and prekeys if it is asked for them."""
     identity = node.enrol()
-    prekeys = _prekeys(node, message)
-    content = envelope.marked(envelope.SETUP, identity=identity.public, settings=settings, prekeys=prekeys)
+    enrolment = envelope.enrolment_of(identity.public, context.run_id, context.node_id)
+    content = envelope.marked(
+        envelope.SETUP,
+        identity=identity.public,
+        signature=identity.sign(Label.ENROLMENT, enrolment),
+        settings=settings_of(context.run_config),
+        prekeys=_prekeys(node, message),
+    )
     return Message(content, reply_to=message)
 
 

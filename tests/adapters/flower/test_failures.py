@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from flwr.serverapp.strategy import FedAvg
 from secureagg import Identity
 from secureagg.adapters.flower import Committee, exchange, secure_mod
 from secureagg.adapters.flower.enrolment import Enrolment
+from secureagg.adapters.flower.node import Node
 from secureagg.roster import Label, PublicIdentity
 from secureagg.session import Prekey
 from tests.adapters import common
 from tests.adapters.flower.local import (
     Away,
     LocalGrid,
+    context_of,
     record_of,
     secured,
     tensors_of,
@@ -161,6 +164,8 @@ def published(world: World, **fields: Any) -> Callable[[Message], Message]:
         ({"identity": [bytes(64), bytes(64)]}, "has no identity"),
         ({"identity": []}, "has no identity"),
         ({"settings": [b"", b""]}, "has no settings"),
+        ({"signature": bytes(64)}, "signature of this enrolment is wrong"),
+        ({"signature": b""}, "signature of this enrolment is wrong"),
         ({"prekeys": b""}, "has no prekeys"),
         ({"prekeys": [1]}, "has no prekeys"),
         ({"prekeys": [b"", b""]}, "prekey"),
@@ -185,7 +190,7 @@ def test_a_node_cannot_publish_anothers_identity_or_prekeys(tmp_path: Path) -> N
 
     world.between("setup", {101, 102}, act)
     _, errors = world.round()
-    assert list(errors) == [102] and "another node's key" in errors[102]
+    assert list(errors) == [102] and "signature of this enrolment is wrong" in errors[102]
 
     other = World(tmp_path / "other", committee=Committee(3))
     other.between("setup", {102}, published(other, prekeys=first[0].content["secureagg"]["prekeys"]))
@@ -200,16 +205,37 @@ def test_a_node_cannot_publish_half_of_anothers_identity(tmp_path: Path, half: i
     first: list[bytes] = []
 
     def act(message: Message) -> Message:
-        own = message.content["secureagg"]["identity"]
-        first.append(own)
-        halves = [own[:32], own[32:]]
+        node = message.metadata.src_node_id
+        mine = Node(world.grid.contexts[node]).identity()
+        first.append(mine.public)
+        halves = [mine.public[:32], mine.public[32:]]
         halves[half] = first[0][32 * half : 32 * half + 32]
-        message.content["secureagg"]["identity"] = b"".join(halves)
-        return message
+        identity = b"".join(halves)
+        return published(world, identity=identity, signature=enrolled(mine, identity, node))(message)
 
     world.between("setup", {101, 104}, act)
     arrays, errors = world.round()
-    assert len(errors) == 1 and "another node's key" in next(iter(errors.values())) and arrays is not None
+    reason = "another node's key" if half else "signature of this enrolment is wrong"
+    assert list(errors) == [104] and reason in errors[104] and arrays is not None
+
+
+def enrolled(identity: Identity, public: bytes, node: int, run: int = 1) -> bytes:
+    return identity.sign(Label.ENROLMENT, struct.pack("<QQ", run, node) + public)
+
+
+@pytest.mark.parametrize(("run", "node"), [(1, 101), (2, 100)])
+def test_who_publishes_a_members_identity_first_blocks_nobody(tmp_path: Path, run: int, node: int) -> None:
+    """Node 100 answers before all others, with an identity it knows and a signature of another node or run."""
+    world = World(tmp_path)
+    world.grid.apps = {100: world.grid.apps[101], **world.grid.apps}
+    world.grid.contexts[100] = context_of(9, tmp_path)
+    world.secure = secured(world.grid, world.strategy, world.terms, committee_nodes=[101, 102, 103, 104])
+    member = Node(world.grid.contexts[101]).enrol()
+    stolen = {"identity": member.public, "signature": enrolled(member, member.public, node, run)}
+    world.between("setup", {100}, published(world, **stolen))
+    arrays, errors = world.round()
+    assert list(errors) == [100] and "signature of this enrolment is wrong" in errors[100]
+    assert same(tensors_of(arrays), common.expected_mean())
 
 
 def test_a_member_with_a_key_that_nobody_can_use_costs_rounds_but_no_run(tmp_path: Path) -> None:
@@ -217,7 +243,8 @@ def test_a_member_with_a_key_that_nobody_can_use_costs_rounds_but_no_run(tmp_pat
     identity = seeded("low")
     identity.public = identity.public[:32] + bytes(32)  # a low-order point
     prekeys = [member_prekey(identity, world.secure._enrolment.round_number + 1 + i) for i in range(4)]
-    world.between("setup", {102}, published(world, identity=identity.public, prekeys=prekeys))
+    signature = enrolled(identity, identity.public, 102)
+    world.between("setup", {102}, published(world, identity=identity.public, signature=signature, prekeys=prekeys))
     arrays, errors = world.round()
     assert arrays is None and set(errors) == {101, 102, 103, 104}
     assert "one of its X25519 keys is a low-order point" in errors[101]
