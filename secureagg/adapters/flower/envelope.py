@@ -37,6 +37,7 @@ __all__ = [
 MARKER = "secureagg"
 _BYTES = "secureagg-bytes"
 _STYPE = "secureagg"
+_PREFIX = "secureagg: "
 MAX_PREKEYS = 4096  # in one message: a server can make a member write so many small files
 SETUP, CONTRIBUTE, NOISE, CHECK, REVEAL = "setup", "contribute", "noise", "check", "reveal"
 
@@ -128,8 +129,9 @@ def the_metrics(content: RecordDict) -> dict[str, object]:
 
 
 def refusal(message: Message, reason: str) -> Message:
-    """Return the reply that lets the strategy see a failure."""
-    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, f"secureagg: {printable(reason)}"), reply_to=message)
+    """Return the reply that lets the strategy see a failure, which may be what a node replied."""
+    reason = f"{_PREFIX}{printable(reason).removeprefix(_PREFIX)}"
+    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
 
 
 def _field(message: Message, field: str) -> object:

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from secureagg.adapters.budgets import ledger_of
 from secureagg.adapters.flower.engine import Context
 from secureagg.committee import CommitteeMember
 from secureagg.dp.ledger import Ledger
-from secureagg.errors import ParameterError
+from secureagg.errors import EncodingError, ParameterError
 from secureagg.identity import Identity
 from secureagg.journal import make_once
 from secureagg.plan import RoundPlan
@@ -43,6 +43,8 @@ from secureagg.roster import Roster
 from secureagg.session import Session
 
 __all__ = ["Node"]
+
+_LARGEST_FILE = 1 << 27  # a roster of two million identities
 
 
 class Node:
@@ -80,9 +82,8 @@ class Node:
         With a pinned roster file: the committee is the file's, and every client is among the file's. Without: the
         committee is the one of the first roster that this identity saw in the run (trust on first use).
         """
-        path = self._setting("secureagg-roster") or _path(self._context.run_config.get("secureagg-roster"))
-        if path is not None:
-            pinned = Roster.from_bytes(_read("secureagg-roster", path))
+        pinned = self._pinned()
+        if pinned is not None:
             if roster.committee != pinned.committee:
                 raise ParameterError("the server's committee is not that of this node's pinned roster")
             for client_id, client in enumerate(roster.clients):
@@ -95,6 +96,18 @@ class Node:
             make_once(path, digest)
         if _read("this run's committee", path) != digest:
             raise ParameterError("the server names another committee than earlier in this run")
+
+    def _pinned(self) -> Roster | None:
+        """Return the roster that is pinned, if one is."""
+        path, ordered = self._setting("secureagg-roster"), _path(self._context.run_config, "secureagg-roster")
+        try:
+            named = ordered if path is None else path
+            return None if named is None else Roster.from_bytes(_read("secureagg-roster", named))
+        except (EncodingError, ParameterError) as error:
+            if path is not None:
+                raise
+            # Who starts runs could have any file opened, and is not told what is there.
+            raise ParameterError("the run config's secureagg-roster is no roster file of this node") from error
 
     def claim(self, session: Session) -> None:
         """Note, durably, that this node contributes to this round. Raises: ParameterError the second time.
@@ -126,18 +139,29 @@ class Node:
         return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "secureagg" if named is None else named
 
     def _setting(self, key: str) -> Path | None:
-        return _path(self._context.node_config.get(key))
+        return _path(self._context.node_config, key)
 
 
-def _path(value: object) -> Path | None:
-    return Path(value) if isinstance(value, str) else None
+def _path(config: Mapping[str, object], key: str) -> Path | None:
+    value = config.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise ParameterError(f"{key} has to be the path of a file, as text in quotes")
+    return Path(value)
 
 
 def _read(key: str, path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        if not path.is_file():  # a device may have no end
+            raise ParameterError(f"{key}={path} cannot be read: no such file")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise ParameterError(f"{key}={path} cannot be read: {error.strerror}") from error
+    if len(content) > _LARGEST_FILE:
+        raise ParameterError(f"{key}={path} cannot be read: larger than {_LARGEST_FILE} bytes")
+    return content
 
 
 @contextmanager

@@ -179,6 +179,31 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert "secureagg-roster=/nowhere/roster cannot be read" in reason
 
 
+@pytest.mark.parametrize("name", ["nowhere", "secret", "directory", "device", "large"])
+def test_whoever_starts_a_run_learns_nothing_of_a_nodes_files(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run config can name any file on a node."""
+    monkeypatch.setattr("secureagg.adapters.flower.node._LARGEST_FILE", 1000)
+    (tmp_path / "secret").write_bytes(b"root:x:0:0")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "large").write_bytes(bytes(1001))
+    grid, secure = world(tmp_path, terms_of(), terms_of())
+    for context in grid.contexts.values():
+        context.run_config = {"secureagg-roster": str(tmp_path / name)}
+    assert errors_of(grid, secure) == {"secureagg: the run config's secureagg-roster is no roster file of this node"}
+
+
+@pytest.mark.parametrize("key", ["secureagg-roster", "secureagg-identity", "secureagg-directory"])
+@pytest.mark.parametrize("value", [7, True, ""])
+def test_a_setting_that_is_no_text_is_not_overlooked(tmp_path: Path, key: str, value: Any) -> None:
+    grid, secure = world(tmp_path, terms_of(), terms_of())
+    grid.contexts[104].node_config[key] = value
+    reasons = {reason for reason in errors_of(grid, secure) if key in reason}
+    assert reasons == {f"secureagg: {key} has to be the path of a file, as text in quotes"}
+
+
 def test_a_node_contributes_once_to_a_round_in_whatever_process(tmp_path: Path) -> None:
     context = context_of(0, tmp_path)
     Node(context).enrol()
