@@ -88,7 +88,8 @@ def test_noisy_rounds_go_on_until_the_nodes_budgets_are_spent(runtime: Runtime, 
     plan = agreed.plan(sa.Layout.of(list(before.values())), NODES)
     assert plan.noise is not None
     planned = plan.noise.std * math.sqrt(plan.noise_members) / plan.quantiser.scale / NODES
-    assert np.sqrt(np.mean(np.concatenate(errors) ** 2)) == pytest.approx(planned, rel=0.1)
+    found_std = np.sqrt(np.mean(np.concatenate(errors) ** 2))
+    assert found_std == pytest.approx(planned, rel=0.6)  # of 27 draws, which spread by 14 %
 
 
 def test_the_example_runs(runtime: Runtime) -> None:
