@@ -13,6 +13,7 @@ from secureagg.adapters.flower.engine import Error, Grid, Message, RecordDict
 from secureagg.adapters.flower.enrolment import Enrolment
 from secureagg.adapters.flower.exchange import replies
 from secureagg.aggregator import Aggregator, Result
+from secureagg.checks import printable
 from secureagg.dp.ledger import Ledger
 from secureagg.errors import (
     EncodingError,
@@ -153,7 +154,7 @@ class PrivateRound:
         """Yield the replies of members that are no errors, and log the others."""
         for node, reply in received:
             if reply.has_error():
-                _log.warning("secureagg: committee node %d: %s", node, reply.error.reason)
+                _log.warning("secureagg: committee node %d: %s", node, printable(str(reply.error.reason)))
             else:
                 yield node, reply
 

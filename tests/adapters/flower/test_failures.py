@@ -120,6 +120,21 @@ def test_a_committee_member_that_fails_is_not_needed(
     assert same(tensors_of(arrays), common.expected_mean()) and not errors
 
 
+def test_what_a_node_replies_cannot_act_on_the_servers_terminal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+
+    def shouting(message: Message, context: Context, call_next: Any) -> Message:
+        if LocalGrid.phase(message) == "reveal":
+            return Message(Error(2, "\x1b[2J\r\nall is well"), reply_to=message)
+        return call_next(message, context)
+
+    world.grid.apps[103] = training_app([shouting, secure_mod(world.terms, rounding=rounding)])
+    assert not world.round()[1]
+    assert r"committee node 103: \x1b[2J\r\nall is well" in caplog.text
+
+
 def test_a_committee_that_fails_costs_the_round_and_no_more(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.between("reveal", {103, 104}, away)
