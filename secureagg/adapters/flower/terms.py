@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from secureagg.checks import require_between
+from secureagg.checks import require_between, require_whole
 from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
-from secureagg.plan import Committee, RoundPlan
+from secureagg.plan import MAX_VALUES, Committee, RoundPlan
 
 __all__ = ["Terms", "metric_unit", "update_clip"]
 
@@ -31,6 +31,8 @@ class Terms:
     weighted_by: the strategy's `weighted_by_key`, a whole number that the app reports as a metric.
     metrics: further metrics that the app reports, such as a loss, each with the largest magnitude it may have (larger
     ones are clamped). Their weighted means are revealed, as coordinates of the sum. All others stay on the node.
+    max_values: the most values, with metrics, that a model may have. A committee member makes as much noise as the
+    plan says, of a model that it has not seen; this bounds what a server can make it allocate.
 
     Raises: ParameterError; from `plan` if no plan fits.
     """
@@ -47,12 +49,14 @@ class Terms:
     rotate: bool = False
     weighted_by: str = "num-examples"
     metrics: Mapping[str, float] = field(default_factory=dict)
+    max_values: int = 2**28
 
     def __post_init__(self) -> None:
         if self.quorum < self.assumed_corrupt_clients + 2:
             raise ParameterError(
                 f"quorum ≥ 2 + assumed_corrupt_clients fails: {self.quorum} < 2 + {self.assumed_corrupt_clients}"
             )
+        require_whole("max_values", self.max_values, 1, MAX_VALUES)
         if self.weighted_by in self.metrics:
             raise ParameterError(f"{self.weighted_by!r} is the weight, whose sum is revealed anyway; not a metric")
         for name, bound in self.metrics.items():
@@ -63,6 +67,8 @@ class Terms:
 
         Raises: ParameterError if none fits.
         """
+        if (values := self.layout(model).size) > self.max_values:
+            raise ParameterError(f"the model has {values} values, max_values is {self.max_values}; raise it")
         return RoundPlan(
             layout=self.layout(model),
             clients=clients,
@@ -114,6 +120,10 @@ class Terms:
         for name, offered, asked in floors:
             if offered < asked:
                 raise ParameterError(f"the server's plan has {name} {offered}, this node asks for at least {asked}")
+        if plan.layout.size > self.max_values:
+            raise ParameterError(
+                f"the server's plan has {plan.layout.size} values, this node asks for at most {self.max_values}"
+            )
         if mine.mode == "robust" and plan.committee.mode != "robust":
             raise ParameterError("the server's plan has an optimistic committee, this node asks for a robust one")
         if plan.max_weight != self.max_weight:

@@ -190,6 +190,26 @@ def test_noise_is_compared_beside_the_clip_whatever_the_grid(grid: dict[str, Any
         mine.accept(theirs(0.99))
 
 
+def test_a_member_makes_no_noise_for_a_model_larger_than_the_terms_allow(tmp_path: Path) -> None:
+    """A member that does not train sees no model, and takes its size from the plan."""
+    size = sa.Layout.of(common.MODEL).size
+    offered, asked = (noisy_terms(given(), committee=Committee(2), max_values=most) for most in (size, size - 1))
+    world = World(tmp_path, offered, asked, committee_nodes=[103, 104])
+    world.grid.apps |= dict.fromkeys((101, 102), training_app([secure_mod(offered)]))
+    replies, errors = world.round(1, [101, 102])
+    assert world.asked["noise"] == [103, 104] and not replies
+    assert "the noise of 0 members is admitted" in errors[101]
+
+
+def test_the_largest_model_is_that_of_the_terms() -> None:
+    size = sa.Layout.of(common.MODEL).size
+    with pytest.raises(sa.ParameterError, match=f"the model has {size + 1} values, max_values is {size}"):
+        terms_of(max_values=size, metrics={"loss": 1.0}).plan(sa.Layout.of(common.MODEL), 4)
+    plan = terms_of(max_values=size).plan(sa.Layout.of(common.MODEL), 4)
+    with pytest.raises(sa.ParameterError, match=f"has {size} values, this node asks for at most {size - 1}"):
+        terms_of(max_values=size - 1).accept(plan)
+
+
 def test_a_plan_with_more_noise_than_asked_is_taken(tmp_path: Path) -> None:
     world = World(tmp_path, noisy_terms(given()), noisy_terms(given(noise_std_grid=None, epsilon=40)))
     assert not world.round()[1]
