@@ -21,6 +21,7 @@ __all__ = [
     "SETUP",
     "attached",
     "enrolment_of",
+    "is_request_for_parameters",
     "is_train",
     "marked",
     "number_in",
@@ -45,6 +46,11 @@ SETUP, CONTRIBUTE, NOISE, CHECK, REVEAL = "setup", "contribute", "noise", "check
 def is_train(message: Message) -> bool:
     """Return whether a message asks a node to train, under whatever action."""
     return str(message.metadata.message_type).partition(".")[0] == "train"
+
+
+def is_request_for_parameters(message: Message) -> bool:
+    """Return whether a message asks an app of the older API, a `client_fn`, for its weights as they are."""
+    return str(message.metadata.message_type) == "get_parameters"
 
 
 def marked(phase: str, **fields: bytes | int | list[bytes]) -> RecordDict:

@@ -39,16 +39,16 @@ def secure_mod(terms: Terms, *, rounding: Rounding | None = None) -> Mod:
     """Return the mod, which comes first: `ClientApp(mods=[secure_mod(terms), …])`.
 
     Every `train` message is answered with a contribution to a private round, or with an error that says why not: also
-    one that asks for weights in the clear. Other messages pass. The app's function sees messages as the strategy made
-    them. Of its reply nothing travels but the contribution: arrays, weight and the terms' metrics are in it. With noise
-    the node debits its ledger first. Raises: ParameterError for `rounding` with noise, which counts on rounding that
-    nobody can know.
+    one that asks for weights in the clear, as the older API's `get_parameters` does. Other messages pass. The app's
+    function sees messages as the strategy made them. Of its reply nothing travels but the contribution: arrays, weight
+    and the terms' metrics are in it. With noise the node debits its ledger first. Raises: ParameterError for `rounding`
+    with noise, which counts on rounding that nobody can know.
     """
     if rounding is not None and terms.noise is not None:
         raise ParameterError("rounding with noise: whoever knew the seeds would see through the rounding; leave it out")
 
     def mod(message: Message, context: Context, call_next: App) -> Message:
-        if not envelope.is_train(message):
+        if not envelope.is_train(message) and not envelope.is_request_for_parameters(message):
             return call_next(message, context)
         try:
             return _answer(terms, rounding, message, context, call_next)
@@ -60,7 +60,7 @@ def secure_mod(terms: Terms, *, rounding: Rounding | None = None) -> Mod:
 
 def _answer(terms: Terms, rounding: Rounding | None, message: Message, context: Context, app: App) -> Message:
     node, phase = Node(context), envelope.phase_of(message)
-    if phase is None:
+    if phase is None or envelope.is_request_for_parameters(message):
         raise ParameterError(
             "this node answers private rounds only, and the server asks for its weights in the clear; "
             "wrap the server's grid: SecureGrid(grid, strategy, terms)"

@@ -72,11 +72,19 @@ def test_a_committee_is_compared_by_all_its_numbers(asked: Committee, offered: C
 
 def test_weights_in_the_clear_are_refused(tmp_path: Path) -> None:
     grid, _ = world(tmp_path, terms_of(), terms_of())
-    for message_type in ("train", "train.more"):
+    for message_type in ("train", "train.more", "get_parameters"):
         message = train_message(101)
         message.metadata.message_type = message_type
         reply = secure_mod(terms_of())(message, grid.contexts[101], lambda *_: pytest.fail("the app was called"))
         assert reply.has_error() and "weights in the clear" in reply.error.reason
+
+
+def test_weights_are_not_had_by_a_mark_on_the_older_request_for_them(tmp_path: Path) -> None:
+    grid, secure = world(tmp_path, terms_of(), terms_of())
+    message = first_contribute(grid, secure)
+    message.metadata.message_type = "get_parameters"
+    reply = secure_mod(terms_of())(message, grid.contexts[101], lambda *_: pytest.fail("the app was called"))
+    assert reply.has_error() and "weights in the clear" in reply.error.reason
 
 
 def first_contribute(grid: LocalGrid, secure: SecureGrid) -> Message:
