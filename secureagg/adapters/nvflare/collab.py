@@ -68,9 +68,9 @@ class PrivateSite(ABC):
     def contribute(self, round_number: int, model: dict[str, Any]) -> bytes:
         """Train on `model` and return the contribution to the round."""
         site = self._asked()
-        site.begin(round_number, {name: np.array(tensor) for name, tensor in model.items()})
+        begun = site.begin(round_number, {name: np.array(tensor) for name, tensor in model.items()})
         update, weight = self.train(model, round_number)
-        return site.contribute(update, weight, self.rounding(site.name, round_number))
+        return site.contribute(begun, update, weight, self.rounding(site.name, round_number))
 
     @collab.publish  # type: ignore[untyped-decorator]
     def serve(self, verb: str, message: bytes) -> bytes:

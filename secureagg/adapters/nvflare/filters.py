@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 
 from secureagg.adapters.nvflare.home import Home
-from secureagg.adapters.nvflare.site import Site
+from secureagg.adapters.nvflare.site import Site, SiteRound
 from secureagg.adapters.nvflare.terms import Model, Terms, require_model
 from secureagg.adapters.nvflare.wire import CONTRIBUTION, serve
 from secureagg.errors import ParameterError, SecureAggError
@@ -25,6 +26,16 @@ __all__ = ["EncryptUpdates"]
 Arrays = dict[str, NDArray[np.floating[Any]]]
 
 _KINDS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
+_BEGUN = "secureagg.begun"
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A round that began with a task, and what its training started from."""
+
+    at_site: SiteRound
+    round_number: int
+    model: Arrays = field(repr=False)
 
 
 class EncryptUpdates(DXOFilter):  # type: ignore[misc]
@@ -44,8 +55,6 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
         self.terms = terms
         self.train_task = train_task
         self._site: Site | None = None
-        self._model: Arrays = {}  # what the round's training started from; empty between rounds
-        self._round_number = 0
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Take part in the job, keep each round's model before training changes it, and clean up."""
@@ -58,25 +67,34 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
                 return
             serve(fl_ctx, lambda: self._site)
         elif event_type == EventType.BEFORE_TASK_EXECUTION:
+            _keep(fl_ctx, None)
             if fl_ctx.get_prop(FLContextKey.TASK_NAME) == self.train_task:
                 self._begin(fl_ctx)
         elif event_type == EventType.END_RUN and self._site is not None:
             self._site.end()
 
     def _begin(self, fl_ctx: FLContext) -> None:
-        """Begin the round of a training task. If that fails, so will its result's filter."""
-        self._model = {}
+        """Begin the round of a training task. If that fails, so will its result's filter.
+
+        What began is kept with the task's own context: NVFlare may run two tasks of a site at once.
+        """
         task = fl_ctx.get_prop(FLContextKey.TASK_DATA)
         try:
             model = require_model(from_shareable(task).data)
-            self._round_number = task.get_header(AppConstants.CURRENT_ROUND)
-            self._present().begin(self._round_number, model)
-            self._model = {name: tensor.copy() for name, tensor in model.items()}
+            round_number = task.get_header(AppConstants.CURRENT_ROUND)
+            kept = {name: tensor.copy() for name, tensor in model.items()}
+            _keep(fl_ctx, _Begun(self._present().begin(round_number, model), round_number, kept))
         except (SecureAggError, ValueError) as error:
             self.log_error(fl_ctx, f"secureagg: this round cannot begin: {error}")
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """Return the result with its update encrypted, or an error without any of it."""
+        """Return the result with its update encrypted, or an error without any of it; the task's round is over here."""
+        try:
+            return self._processed(shareable, fl_ctx)
+        finally:
+            _keep(fl_ctx, None)
+
+    def _processed(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         code = shareable.get_return_code()
         if code != ReturnCode.OK:
             return make_reply(code)
@@ -95,19 +113,19 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
         """Return the DXO that is sent in the place of this one."""
-        if not self._model:
+        begun = fl_ctx.get_prop(_BEGUN)
+        if not isinstance(begun, _Begun):
             raise ParameterError("this round has not begun at this site; see the log above")
         update = require_model(dxo.data)
         if dxo.data_kind == DataKind.WEIGHTS:
-            update = _difference(update, self._model)
+            update = _difference(update, begun.model)
         weight = 1
         if self.terms.max_weight > 1:
             weight = dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
             if not isinstance(weight, int | float | np.integer):
                 raise ParameterError("the result has no NUM_STEPS_CURRENT_ROUND, by which max_weight > 1 weighs it")
-        rounding = self.rounding(fl_ctx.get_identity_name(), self._round_number)
-        contribution = self._present().contribute(update, weight, rounding)
-        self._model = {}
+        rounding = self.rounding(fl_ctx.get_identity_name(), begun.round_number)
+        contribution = self._present().contribute(begun.at_site, update, weight, rounding)
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.NUM_STEPS_CURRENT_ROUND}
         sent = DXO(DataKind.WEIGHT_DIFF, data={CONTRIBUTION: contribution}, meta=meta)
         sent.add_filter_history(type(self).__name__)
@@ -121,6 +139,10 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
         if self._site is None:
             raise ParameterError("the job has not started at this site")
         return self._site
+
+
+def _keep(fl_ctx: FLContext, begun: _Begun | None) -> None:
+    fl_ctx.set_prop(_BEGUN, begun, private=True, sticky=False)
 
 
 def _difference(weights: Model, model: Model) -> Arrays:

@@ -23,12 +23,12 @@ from secureagg.layout import Layout
 from secureagg.roster import Roster
 from secureagg.session import MAX_ROUND, Session
 
-__all__ = ["Site"]
+__all__ = ["Site", "SiteRound"]
 
 
-@dataclass(frozen=True)
-class _Round:
-    """The round this site is in: its session and the names of the model's tensors."""
+@dataclass(frozen=True, eq=False)
+class SiteRound:
+    """A round at a site, as `Site.begin` began it: its session and the names of the model's tensors."""
 
     session: Session
     names: frozenset[str]
@@ -49,7 +49,7 @@ class Site:
         self._member: CommitteeMember | None = home.member(self._identity, job) if on_committee else None
         self._offer: Offer | None = None
         self._roster: Roster | None = None
-        self._round: _Round | None = None
+        self._round: SiteRound | None = None
         self._lock = threading.Lock()
 
     @property
@@ -123,8 +123,8 @@ class Site:
             )
         return Roster(offer.publics, (publics[site] for site in self._terms.committee))
 
-    def begin(self, round_number: int, model: Model) -> None:
-        """Make the session of a round from what is pinned and the model this site was given.
+    def begin(self, round_number: int, model: Model) -> SiteRound:
+        """Return a round made from what is pinned and the model this site was given; it is the current one from now on.
 
         Raises: BudgetExhausted if this site's ledger cannot afford the round; it still serves as a committee member.
         """
@@ -141,24 +141,29 @@ class Site:
                 round_number=number,
                 model=values,
             )
-            self._round = _Round(session, frozenset(model))
+            self._round = begun = SiteRound(session, frozenset(model))
             if self._member is not None and number > 0:
                 self._member.retire(number - 1)
             with self._home.ledger(session.plan) as ledger:
                 require_budget(session.plan, ledger)
+            return begun
 
-    def contribute(self, update: Model, weight: float = 1, rounding: np.random.Generator | None = None) -> bytes:
-        """Return this site's contribution to the round it is in; `rounding` seeds the stochastic rounding alone.
+    def contribute(
+        self, begun: SiteRound, update: Model, weight: float = 1, rounding: np.random.Generator | None = None
+    ) -> bytes:
+        """Return this site's contribution to a round; `rounding` seeds the stochastic rounding alone.
 
-        Tensors are cast to the model's dtypes: what training returns is often wider than what it was given. With noise
+        begun: what `begin` returned for the model that the update was trained on. It has to be the current round still:
+        a server could otherwise have an update of one model summed with those of another. Tensors are cast to the model's dtypes: what training returns is often wider than what it was given. With noise
         the round is debited from this site's ledger first.
         """
         update = require_model(update)
         with self._lock:
-            current = self._current()
-            layout = current.session.plan.layout
-            if frozenset(update) != current.names:
-                odd = sorted(frozenset(update) ^ current.names)
+            if begun is not self._round:
+                raise ParameterError("another round has begun at this site since this update's training did")
+            layout = begun.session.plan.layout
+            if frozenset(update) != begun.names:
+                odd = sorted(frozenset(update) ^ begun.names)
                 raise ParameterError(f"model and update differ in the tensors {odd}")
             for name, shape in zip(sorted(update), layout.shapes, strict=True):
                 if update[name].shape != shape:
@@ -166,25 +171,25 @@ class Site:
             with np.errstate(over="ignore"):  # an infinity is refused below
                 values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
             whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
-            with self._home.ledger(current.session.plan) as ledger:
-                return contribute(current.session, self._identity, values, whole, rounding_rng=rounding, ledger=ledger)
+            with self._home.ledger(begun.session.plan) as ledger:
+                return contribute(begun.session, self._identity, values, whole, rounding_rng=rounding, ledger=ledger)
 
     def noise(self, message: bytes) -> bytes:
         """Return this member's contribution of noise, where the plan has its committee add it; `message` is empty."""
         if message:
             raise EncodingError("a request for noise is empty")
         with self._lock:
-            return self._as_member().add_noise(self._current().session)
+            return self._as_member().add_noise(self._current())
 
     def check(self, request: bytes) -> bytes:
         """Return this member's share check."""
         with self._lock:
-            return self._as_member().check(self._current().session, request)
+            return self._as_member().check(self._current(), request)
 
     def respond(self, request: bytes) -> bytes:
         """Return this member's one answer of the round."""
         with self._lock:
-            return self._as_member().respond(self._current().session, request)
+            return self._as_member().respond(self._current(), request)
 
     def end(self) -> None:
         """Erase what prekeys are left; the job is over."""
@@ -197,10 +202,10 @@ class Site:
             raise ParameterError("this site is not on the committee")
         return self._member
 
-    def _current(self) -> _Round:
+    def _current(self) -> Session:
         if self._round is None:
             raise ParameterError("no round has begun at this site")
-        return self._round
+        return self._round.session
 
     def __repr__(self) -> str:
         return f"Site({self.name!r})"

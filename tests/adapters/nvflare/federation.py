@@ -79,11 +79,11 @@ class Job:
     def contribution(self, site: str, round_number: int) -> bytes:
         """Return what a site sends after training on the model of `common`."""
         client = client_of(site)
-        self.sites[site].begin(round_number, named(common.MODEL))
+        begun = self.sites[site].begin(round_number, named(common.MODEL))
         update = named(common.update_of(client, round_number))
         if self.terms.noise is not None:  # weights are uniform then, and rounding nobody's to know
-            return self.sites[site].contribute(update)
-        return self.sites[site].contribute(update, common.WEIGHTS[client], common.rounding_of(client, round_number))
+            return self.sites[site].contribute(begun, update)
+        return self.sites[site].contribute(begun, update, common.WEIGHTS[client], common.rounding_of(client, round_number))
 
     def begin(self, round_number: int) -> Round:
         self.convener.convene(round_number)

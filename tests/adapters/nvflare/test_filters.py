@@ -124,6 +124,26 @@ def test_a_second_result_of_one_task(site: Site) -> None:
     assert refused(site.sends(result()))
 
 
+def test_another_task_after_one_that_failed(site: Site) -> None:
+    site.sends(make_reply(ReturnCode.TASK_ABORTED))
+    assert refused(site.sends(result()))
+
+
+def test_another_task_after_one_without_a_result(site: Site) -> None:
+    site.context.set_prop(FLContextKey.TASK_NAME, "submit_model")
+    site.filter.handle_event(EventType.BEFORE_TASK_EXECUTION, site.context)
+    assert refused(site.sends(result(DataKind.WEIGHTS)))
+
+
+def test_two_tasks_at_once(site: Site, job: Job) -> None:
+    """Each is another context of NVFlare's; what was trained by the first is of the first's round alone."""
+    second = Site(job, "site-4")
+    second.filter = site.filter
+    second.given(named([tensor + 1 for tensor in common.MODEL]))
+    assert refused(site.sends(result()))
+    assert not refused(second.sends(result()))
+
+
 def test_before_the_roster_is_pinned(job: Job) -> None:
     site = Site(job, "site-4")
     site.given(named(common.MODEL))

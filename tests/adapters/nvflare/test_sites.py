@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 import secureagg as sa
 from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.site import SiteRound
 from secureagg.dp.mechanisms import Mechanism
 from tests.adapters import common
 from tests.adapters.nvflare.federation import SITES, Job, terms_of
@@ -103,8 +105,9 @@ def test_a_site_that_has_spent_its_budget_sends_nothing_and_still_answers(folder
     current = third.begin(1)
     with pytest.raises(sa.BudgetExhausted, match="2 rounds are debited of ε = 8"):
         third.contribution("site-1", 1)
+    again = third.sites["site-1"]
     with pytest.raises(sa.BudgetExhausted):  # were training to go on all the same
-        third.sites["site-1"].contribute(named(common.update_of(0)))
+        again.contribute(cast(SiteRound, again._round), named(common.update_of(0)))
     for site in SITES[1:]:
         assert current.admit(site, third.contribution(site, 1))
     outcome = current.finish()
@@ -270,10 +273,22 @@ def test_another_base_of_round_numbers_within_a_job(job: Job) -> None:
 def test_another_model_than_the_others_were_given(job: Job) -> None:
     current = job.begin(1)
     site = job.sites["site-1"]
-    site.begin(1, named([tensor + 1 for tensor in common.MODEL]))
-    payload = site.contribute(named(common.update_of(0)), 3)
+    begun = site.begin(1, named([tensor + 1 for tensor in common.MODEL]))
+    payload = site.contribute(begun, named(common.update_of(0)), 3)
     assert not current.admit("site-1", payload)
     assert "session" in current.refused["site-1"]
+
+
+def test_an_update_of_a_round_that_is_no_longer_the_current_one(job: Job) -> None:
+    """A server could otherwise have what was trained on another model summed in a round of this one."""
+    job.convener.convene(1)
+    current = job.begin(2)
+    site = job.sites["site-1"]
+    earlier = site.begin(1, named([tensor + 1 for tensor in common.MODEL]))
+    later = site.begin(2, named(common.MODEL))
+    with pytest.raises(sa.ParameterError, match="another round has begun at this site"):
+        site.contribute(earlier, named(common.update_of(0)), 3)
+    assert current.admit("site-1", site.contribute(later, named(common.update_of(0)), 3))
 
 
 def test_a_member_asked_about_a_round_it_is_not_in(job: Job) -> None:
@@ -296,35 +311,35 @@ def test_a_round_that_is_not_pinned(job: Job) -> None:
 def test_a_weight_out_of_range(job: Job, weight: float) -> None:
     job.begin(1)
     site = job.sites["site-1"]
-    site.begin(1, named(common.MODEL))
+    begun = site.begin(1, named(common.MODEL))
     with pytest.raises(sa.ParameterError, match="weight"):
-        site.contribute(named(common.update_of(0)), weight)
+        site.contribute(begun, named(common.update_of(0)), weight)
 
 
 def test_an_update_of_other_tensors(job: Job) -> None:
     job.begin(1)
     site = job.sites["site-1"]
-    site.begin(1, named(common.MODEL))
+    begun = site.begin(1, named(common.MODEL))
     with pytest.raises(sa.ParameterError, match=r"differ in the tensors \['d'\]"):
-        site.contribute(named(common.update_of(0)) | {"d": np.zeros(1, np.float32)}, 3)
+        site.contribute(begun, named(common.update_of(0)) | {"d": np.zeros(1, np.float32)}, 3)
 
 
 def test_an_update_of_other_shapes(job: Job) -> None:
     job.begin(1)
     site = job.sites["site-1"]
-    site.begin(1, named(common.MODEL))
+    begun = site.begin(1, named(common.MODEL))
     with pytest.raises(sa.ParameterError, match=r"tensor 'b.scale' has the shape \(1,\), in the model \(\)"):
-        site.contribute(named(common.update_of(0)) | {"b.scale": np.zeros(1)}, 3)
+        site.contribute(begun, named(common.update_of(0)) | {"b.scale": np.zeros(1)}, 3)
 
 
 def test_a_wider_update_is_cast_to_the_model(job: Job) -> None:
     current = job.begin(1)
     site = job.sites["site-1"]
-    site.begin(1, named(common.MODEL))
+    begun = site.begin(1, named(common.MODEL))
     wider = {name: tensor.astype(np.float64) for name, tensor in named(common.update_of(0)).items()}
-    assert current.admit("site-1", site.contribute(wider, 3))
+    assert current.admit("site-1", site.contribute(begun, wider, 3))
     with pytest.raises(sa.ParameterError, match="infinity"):
-        site.contribute(wider | {"c.bias": np.full(17, 1e300)}, 3)
+        site.contribute(begun, wider | {"c.bias": np.full(17, 1e300)}, 3)
 
 
 def test_an_unknown_verb(job: Job) -> None:
