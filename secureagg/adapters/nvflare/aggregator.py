@@ -17,8 +17,10 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
 from secureagg.adapters.nvflare.convener import Convener, Outcome, Replies, Round
+from secureagg.adapters.nvflare.task import told_by
 from secureagg.adapters.nvflare.terms import Terms
 from secureagg.adapters.nvflare.wire import CONTRIBUTION, ask
+from secureagg.checks import printable
 from secureagg.errors import ParameterError, SecureAggError
 
 __all__ = ["PrivateAggregator"]
@@ -28,6 +30,8 @@ _LOOK_SECONDS = 0.5  # between looks at whether the job was aborted
 
 class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
     """Admits contributions as they come and opens their mean at the end of each round, a WEIGHT_DIFF.
+
+    All sites of a round are told the same: what the first task that goes out says, with its headers and meta.
 
     Before the first round, and whenever a batch of prekeys is used up, sites enrol and pin the roster; a round takes
     one exchange with the committee, two with proofs, and one more if the committee adds noise. timeout: seconds that
@@ -56,6 +60,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         self._convener: Convener | None = None
         self._round: Round | None = None
         self._round_number: int | None = None
+        self._told = b""
         self._lock = threading.Lock()
         self._here: set[str] = set()
         self._arrival = threading.Condition()
@@ -72,7 +77,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
             if event_type == AppEventType.ROUND_STARTED:
                 self._convene(fl_ctx.get_prop(AppConstants.CURRENT_ROUND), fl_ctx)
             elif event_type == EventType.AFTER_TASK_DATA_FILTER and self._is_training(fl_ctx):
-                self._begin(fl_ctx.get_prop(FLContextKey.TASK_DATA))
+                self._begin(fl_ctx.get_prop(FLContextKey.TASK_DATA), fl_ctx)
         except (SecureAggError, ValueError) as error:
             self.system_panic(f"secureagg: {error}", fl_ctx)
 
@@ -96,15 +101,22 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
             while not sites <= self._here and time.monotonic() < deadline and not (abort and abort.triggered):
                 self._arrival.wait(_LOOK_SECONDS)
 
-    def _begin(self, task: Shareable) -> None:
-        round_number = task.get_header(AppConstants.CURRENT_ROUND)
+    def _begin(self, task: Shareable, fl_ctx: FLContext) -> None:
+        round_number, told = task.get_header(AppConstants.CURRENT_ROUND), told_by(task)
         with self._lock:
             if round_number == self._round_number:
+                if told != self._told:
+                    site = fl_ctx.get_peer_context().get_identity_name()
+                    self.log_warning(
+                        fl_ctx,
+                        f"secureagg: the task of {printable(site)} differs in headers or meta from those of the round's "
+                        "other sites, so that its contribution will be refused",
+                    )
                 return
             if self._convener is None:
                 raise ParameterError("a training task goes out before ROUND_STARTED; this controller is not supported")
-            self._round = self._convener.begin(round_number, from_shareable(task).data)
-            self._round_number = round_number
+            self._round = self._convener.begin(round_number, from_shareable(task).data, told)
+            self._round_number, self._told = round_number, told
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Admit one result, for ScatterAndGather; return whether it is in the sum."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.adapters.nvflare.enrolment import MAX_BATCH, Batch, Enrolment, Offer
-from secureagg.adapters.nvflare.terms import Model, Terms, by_name, require_model, tensors
+from secureagg.adapters.nvflare.rounds import session_of
+from secureagg.adapters.nvflare.terms import Model, Terms, by_name, require_model
 from secureagg.aggregator import Aggregator
 from secureagg.checks import printable, require_whole
 from secureagg.errors import (
@@ -26,7 +27,6 @@ from secureagg.errors import (
     QuorumError,
 )
 from secureagg.exchange import Request
-from secureagg.layout import Layout
 from secureagg.roster import Roster
 from secureagg.session import Session
 
@@ -140,19 +140,15 @@ class Convener:
         offer = Offer(batch, sites, tuple(enrolled[site].public for site in sites), tuple(prekeys))
         return offer, Roster(offer.publics, (enrolled[site].public for site in self._terms.committee))
 
-    def begin(self, round_number: int, model: Model) -> Round:
-        """Return a round on this model. Requires: `convene(round_number)` returned."""
+    def begin(self, round_number: int, model: Model, told: bytes = b"") -> Round:
+        """Return a round on this model, in which all sites are told `told` beside it (`task.told_by`).
+
+        Requires: `convene(round_number)` returned.
+        """
         if self._convened is None or round_number not in self._convened.offer.batch:
             raise ParameterError(f"convene({round_number}) comes first")
         offer, model = self._convened.offer, require_model(model)
-        values = tensors(model)
-        session = Session(
-            self._terms.plan(Layout.of(values), len(offer.sites)),
-            self._convened.roster,
-            prekeys=offer.prekeys_of(round_number),
-            round_number=offer.batch.base + round_number,
-            model=values,
-        )
+        session = session_of(self._terms, self._convened.roster, offer, round_number, model, told)
         return Round(session, model, offer.sites, tuple(self._terms.committee), self._ask, self.absent)
 
 

@@ -17,6 +17,7 @@ from nvflare.app_common.app_constant import AppConstants
 
 from secureagg.adapters.nvflare.home import Home
 from secureagg.adapters.nvflare.site import Site, SiteRound
+from secureagg.adapters.nvflare.task import told_by
 from secureagg.adapters.nvflare.terms import Model, Terms, require_model
 from secureagg.adapters.nvflare.wire import CONTRIBUTION, serve
 from secureagg.errors import ParameterError, SecureAggError
@@ -83,7 +84,8 @@ class EncryptUpdates(DXOFilter):  # type: ignore[misc]
             model = require_model(from_shareable(task).data)
             round_number = task.get_header(AppConstants.CURRENT_ROUND)
             kept = {name: tensor.copy() for name, tensor in model.items()}
-            _keep(fl_ctx, _Begun(self._present().begin(round_number, model), round_number, kept))
+            begun = self._present().begin(round_number, model, told_by(task))
+            _keep(fl_ctx, _Begun(begun, round_number, kept))
         except (SecureAggError, ValueError) as error:
             self.log_error(fl_ctx, f"secureagg: this round cannot begin: {error}")
 

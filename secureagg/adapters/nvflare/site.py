@@ -1,7 +1,7 @@
 """One site's part in a job: it enrols, pins who takes part, contributes, and answers as a committee member.
 
 What comes from the server is checked against what the site holds itself: its workspace (identity, roster, journal), the
-job's terms, and the model it was given to train on. The session is rebuilt from these; nothing is taken on trust but,
+job's terms, and the task it was given, the model with all else that steers training. The session is rebuilt from these; nothing is taken on trust but,
 with collected rosters, who the others are.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 from secureagg.adapters.budgets import require_budget
 from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
 from secureagg.adapters.nvflare.home import Home
+from secureagg.adapters.nvflare.rounds import session_of
 from secureagg.adapters.nvflare.terms import COLLECTED, Model, Terms, require_model, tensors
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
 from secureagg.errors import EncodingError, ParameterError
-from secureagg.layout import Layout
 from secureagg.roster import Roster
 from secureagg.session import MAX_ROUND, Session
 
@@ -123,27 +123,19 @@ class Site:
             )
         return Roster(offer.publics, (publics[site] for site in self._terms.committee))
 
-    def begin(self, round_number: int, model: Model) -> SiteRound:
+    def begin(self, round_number: int, model: Model, told: bytes = b"") -> SiteRound:
         """Return a round made from what is pinned and the model this site was given; it is the current one from now on.
 
-        Raises: BudgetExhausted if this site's ledger cannot afford the round; it still serves as a committee member.
+        told: what else this site was told to train by, as `task.told_by`. Raises: BudgetExhausted if this site's ledger cannot afford the round; it still serves as a committee member.
         """
         model = require_model(model)
         with self._lock:
             if self._offer is None or self._roster is None or round_number not in self._offer.batch:
                 raise ParameterError(f"no roster and prekeys are pinned for round {round_number}")
-            values = tensors(model)
-            number = self._offer.batch.base + round_number
-            session = Session(
-                self._terms.plan(Layout.of(values), len(self._offer.sites)),
-                self._roster,
-                prekeys=self._offer.prekeys_of(round_number),
-                round_number=number,
-                model=values,
-            )
+            session = session_of(self._terms, self._roster, self._offer, round_number, model, told)
             self._round = begun = SiteRound(session, frozenset(model))
-            if self._member is not None and number > 0:
-                self._member.retire(number - 1)
+            if self._member is not None and session.round_number > 0:
+                self._member.retire(session.round_number - 1)
             with self._home.ledger(session.plan) as ledger:
                 require_budget(session.plan, ledger)
             return begun

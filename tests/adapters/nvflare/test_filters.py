@@ -14,6 +14,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 
 from secureagg.adapters.nvflare import EncryptUpdates
+from secureagg.adapters.nvflare.task import told_by
 from secureagg.adapters.nvflare.wire import CONTRIBUTION
 from tests.adapters import common
 from tests.adapters.nvflare.federation import Job, terms_of
@@ -32,8 +33,7 @@ class Site:
 
     def given(self, model: dict[str, Any]) -> None:
         """Give it a task, as NVFlare does before training."""
-        task = DXO(DataKind.WEIGHTS, data=model).to_shareable()
-        task.set_header(AppConstants.CURRENT_ROUND, 1)
+        task = task_of(model)
         self.context.set_prop(FLContextKey.TASK_DATA, task, private=True, sticky=False)
         self.filter.handle_event(EventType.BEFORE_TASK_EXECUTION, self.context)
 
@@ -49,6 +49,15 @@ def site(job: Job) -> Site:
     job.convener.convene(1)
     made.given(named(common.MODEL))
     return made
+
+
+def task_of(model: dict[str, Any]) -> Shareable:
+    task = DXO(DataKind.WEIGHTS, data=model).to_shareable()
+    task.set_header(AppConstants.CURRENT_ROUND, 1)
+    return task
+
+
+TOLD = told_by(task_of({}))
 
 
 def result(kind: str = DataKind.WEIGHT_DIFF, data: Any = None, **meta: Any) -> Shareable:
@@ -74,7 +83,7 @@ def test_only_contribution_metrics_and_headers_leave(site: Site, job: Job) -> No
     assert dxo.data.keys() == {CONTRIBUTION}
     assert dxo.get_meta_prop(MetaKey.INITIAL_METRICS) == 0.5
     assert dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND) is None
-    current = job.convener.begin(1, named(common.MODEL))
+    current = job.convener.begin(1, named(common.MODEL), TOLD)
     assert current.admit("site-4", dxo.data[CONTRIBUTION])
 
 
@@ -161,4 +170,4 @@ def test_new_weights_are_sent_as_a_difference(site: Site, job: Job) -> None:
     weights = named(common.update_of(3))  # the model is zero
     payload = from_shareable(site.sends(result(DataKind.WEIGHTS, weights)))
     assert payload.data_kind == DataKind.WEIGHT_DIFF
-    assert job.convener.begin(1, named(common.MODEL)).admit("site-4", payload.data[CONTRIBUTION])
+    assert job.convener.begin(1, named(common.MODEL), TOLD).admit("site-4", payload.data[CONTRIBUTION])
