@@ -93,7 +93,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
                 self._convener = Convener(self.terms, sorted(sites), self._ask, batch=self.batch)
             self._convener.convene(round_number)
             for site, reason in sorted(self._convener.absent.items()):
-                self.log_warning(fl_ctx, f"secureagg: {site} takes no part: {reason}")
+                self.log_warning(fl_ctx, f"secureagg: {printable(site)} takes no part: {reason}")
 
     def _wait_for(self, sites: set[str], fl_ctx: FLContext) -> None:
         deadline, abort = time.monotonic() + self.patience, fl_ctx.get_run_abort_signal()
@@ -120,21 +120,24 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Admit one result, for ScatterAndGather; return whether it is in the sum."""
-        site = shareable.get_peer_prop(ReservedKey.IDENTITY_NAME, "?")
-        dxo = from_shareable(shareable)
-        return self._admit(site, dxo.data if dxo.data_kind == DataKind.WEIGHT_DIFF else {}, fl_ctx)
+        site = str(shareable.get_peer_prop(ReservedKey.IDENTITY_NAME, "?"))
+        try:
+            dxo = from_shareable(shareable)
+        except ValueError:  # no DXO, or one whose data is no dict: raised here it would end the job
+            return self._admit(site, None, fl_ctx)
+        return self._admit(site, dxo.data if dxo.data_kind == DataKind.WEIGHT_DIFF else None, fl_ctx)
 
     def accept_model(self, model: FLModel) -> None:
         """Admit one result, for FedAvg."""
         self._admit(str(model.meta.get("client_name", "?")), model.params, self.fl_ctx)
 
-    def _admit(self, site: str, params: Mapping[str, object] | None, fl_ctx: FLContext) -> bool:
+    def _admit(self, site: str, params: object, fl_ctx: FLContext) -> bool:
         if self._round is None:
-            self.log_warning(fl_ctx, f"secureagg: a result of {site} came outside a round")
+            self.log_warning(fl_ctx, f"secureagg: a result of {printable(site)} came outside a round")
             return False
-        admitted = self._round.admit(site, (params or {}).get(CONTRIBUTION))
+        admitted = self._round.admit(site, params.get(CONTRIBUTION) if isinstance(params, Mapping) else None)
         if not admitted:
-            self.log_warning(fl_ctx, f"secureagg: {site} is refused: {self._round.refused[site]}")
+            self.log_warning(fl_ctx, f"secureagg: {printable(site)} is refused: {self._round.refused[site]}")
         return admitted
 
     def aggregate_model(self) -> FLModel:
@@ -146,7 +149,7 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
         self.info(f"secureagg: round {self._round_number}: the sum of {len(outcome.sites)} sites: {outcome.sites}")
         for what, named in (("refused", outcome.refused), ("at fault", outcome.faults)):
             for site, reason in sorted(named.items()):
-                self.warning(f"secureagg: round {self._round_number}: {site} is {what}: {reason}")
+                self.warning(f"secureagg: round {self._round_number}: {printable(site)} is {what}: {reason}")
         return FLModel(params_type=ParamsType.DIFF, params=outcome.mean, current_round=self._round_number)
 
     def reset_stats(self) -> None:
