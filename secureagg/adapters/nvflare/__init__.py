@@ -19,9 +19,9 @@ except ImportError as error:
 from secureagg.adapters.nvflare.aggregator import PrivateAggregator
 from secureagg.adapters.nvflare.allow_list import allow_list
 from secureagg.adapters.nvflare.collab import PrivateSite, PrivateSum
-from secureagg.adapters.nvflare.convener import Outcome
 from secureagg.adapters.nvflare.filters import EncryptUpdates
 from secureagg.adapters.nvflare.home import Home, write_roster
+from secureagg.adapters.nvflare.round import Outcome
 from secureagg.adapters.nvflare.terms import Terms
 
 __all__ = [

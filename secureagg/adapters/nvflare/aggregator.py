@@ -16,7 +16,8 @@ from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
-from secureagg.adapters.nvflare.convener import Convener, Outcome, Replies, Round
+from secureagg.adapters.nvflare.convener import Convener
+from secureagg.adapters.nvflare.round import Outcome, Replies, Round
 from secureagg.adapters.nvflare.task import told_by
 from secureagg.adapters.nvflare.terms import Terms
 from secureagg.adapters.nvflare.wire import CONTRIBUTION, ask
@@ -109,8 +110,8 @@ class PrivateAggregator(ModelAggregator):  # type: ignore[misc]
                     site = fl_ctx.get_peer_context().get_identity_name()
                     self.log_warning(
                         fl_ctx,
-                        f"secureagg: the task of {printable(site)} differs in headers or meta from those of the round's "
-                        "other sites, so that its contribution will be refused",
+                        f"secureagg: the task of {printable(site)} differs in headers or meta from those of the "
+                        "round's other sites, so that its contribution will be refused",
                     )
                 return
             if self._convener is None:

@@ -26,8 +26,9 @@ from typing import Any, ClassVar
 import numpy as np
 from nvflare.collab import CollabCallError, collab
 
-from secureagg.adapters.nvflare.convener import Convener, Outcome, Replies, Round
+from secureagg.adapters.nvflare.convener import Convener
 from secureagg.adapters.nvflare.home import Home
+from secureagg.adapters.nvflare.round import Outcome, Replies, Round
 from secureagg.adapters.nvflare.site import Site
 from secureagg.adapters.nvflare.terms import Model, Terms
 from secureagg.errors import ParameterError

@@ -1,67 +1,23 @@
-"""The server's part: it convenes sites for a job, admits their contributions round by round, and opens the sums.
+"""The server's part before a round: it convenes the sites of a job, and again for each batch of prekeys.
 
-It holds no secret and decides nothing that a site does not check. How messages reach sites is the caller's: `Ask`.
+It holds no secret and decides nothing that a site does not check.
 """
 
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from secureagg.adapters.nvflare.enrolment import MAX_BATCH, Batch, Enrolment, Offer
-from secureagg.adapters.nvflare.rounds import session_of
-from secureagg.adapters.nvflare.terms import Model, Terms, by_name, require_model
-from secureagg.aggregator import Aggregator
-from secureagg.checks import printable, require_whole
-from secureagg.errors import (
-    EncodingError,
-    FaultyClientError,
-    FaultyMemberError,
-    ParameterError,
-    QuorumError,
-)
-from secureagg.exchange import Request
+from secureagg.adapters.nvflare.enrolment import MAX_BATCH, Batch, Enrolment, Offer, require_prekeys
+from secureagg.adapters.nvflare.round import Ask, Replies, Round
+from secureagg.adapters.nvflare.session import session_of
+from secureagg.adapters.nvflare.terms import Model, Terms, require_model
+from secureagg.checks import require_whole
+from secureagg.errors import EncodingError, FaultyMemberError, ParameterError, QuorumError
 from secureagg.roster import Roster
-from secureagg.session import Session
 
-__all__ = ["Ask", "Convener", "Outcome", "Replies", "Round"]
-
-
-@dataclass(frozen=True)
-class Replies:
-    """What sites replied, and why the others did not."""
-
-    given: Mapping[str, bytes]
-    refusals: Mapping[str, str]
-
-    def why(self) -> str:
-        """Return the refusals as the end of a sentence, empty if there are none."""
-        return "".join(f"; {site}: {printable(reason)}" for site, reason in sorted(self.refusals.items()))
-
-
-Ask = Callable[[str, Mapping[str, bytes]], Replies]
-"""Sends each site its message under one of `Site.serve`'s verbs, and returns when all replied or time is up."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a round reveals.
-
-    mean: the weighted mean of the updates by tensor; total_weight: Σw; sites: whose updates are in it; refused: sites
-    whose contributions are not, with the reason; faults: committee sites that answered wrongly or not at all.
-    """
-
-    mean: dict[str, NDArray[np.floating[Any]]] = field(repr=False)
-    total_weight: int
-    sites: tuple[str, ...]
-    refused: Mapping[str, str]
-    faults: Mapping[str, str]
+__all__ = ["Convener"]
 
 
 @dataclass(frozen=True)
@@ -92,15 +48,14 @@ class Convener:
     def convene(self, round_number: int) -> None:
         """Collect identities and prekeys and have all sites pin them, unless that is done for this round.
 
-        Raises: QuorumError if too few sites or not all of the committee enrolled, or too few agreed; ParameterError
-        if a site changed its identity.
+        Who enrols with what is not its own, or with another identity than before, is named in `absent` and left out; of
+        a later batch it stays on the roster that is pinned. Raises: QuorumError if too few sites or not all of the
+        committee enrolled, or too few agreed.
         """
         require_whole("round_number", round_number, 0, 2**20 - 1)
         if self._convened is not None and round_number in self._convened.offer.batch:
             return
         offer, roster = self._enrolled(Batch(self._base, round_number, self._batch))
-        if self._convened is not None and self._convened.roster.digest() != roster.digest():
-            raise ParameterError("a site's identity or the set of sites changed within the job; start another job")
         replies = self._ask("pin", dict.fromkeys(offer.sites, offer.to_bytes()))
         agreed = [site for site, digest in replies.given.items() if digest == roster.digest()]
         self.absent |= {site: "did not pin the same roster" for site in offer.sites if site not in agreed}
@@ -116,20 +71,23 @@ class Convener:
 
     def _enrolled(self, batch: Batch) -> tuple[Offer, Roster]:
         """Return what the sites that enrolled make together."""
-        asked = self._sites if self._convened is None else self._convened.offer.sites
-        replies = self._ask("enrol", dict.fromkeys(asked, batch.to_bytes()))
+        known: dict[str, bytes] = {}
+        if self._convened is not None:
+            known = dict(zip(self._convened.offer.sites, self._convened.offer.publics, strict=True))
+        replies = self._ask("enrol", dict.fromkeys(known or self._sites, batch.to_bytes()))
         enrolled: dict[str, Enrolment] = {}
         refusals = dict(replies.refusals)
         for site, reply in sorted(replies.given.items()):
             try:
-                enrolled[site] = Enrolment.from_bytes(reply)
-            except EncodingError as error:
+                enrolled[site] = self._checked(site, reply, batch, known.get(site))
+            except (EncodingError, ParameterError) as error:
                 refusals[site] = str(error)
-        if self._convened is not None:  # who is away now stays on the roster that was pinned
-            known = dict(zip(asked, self._convened.offer.publics, strict=True))
-            enrolled = {site: enrolled.get(site, Enrolment(known[site], ())) for site in asked}
+        for site, other in _twins(enrolled):
+            refusals[site] = f"enrolled with the identity of {other}"
+            enrolled.pop(site)
         self.absent |= refusals
-        without = [site for site in self._terms.committee if len(_prekeys(enrolled, site)) != batch.count]
+        without = [site for site in self._terms.committee if site not in enrolled]
+        enrolled |= {site: Enrolment(public, (), b"") for site, public in known.items() if site not in enrolled}
         if without or len(enrolled) < max(2, self._terms.quorum):
             raise QuorumError(
                 f"{len(enrolled)} sites enrolled, the quorum is {self._terms.quorum}; committee sites without "
@@ -140,6 +98,16 @@ class Convener:
         offer = Offer(batch, sites, tuple(enrolled[site].public for site in sites), tuple(prekeys))
         return offer, Roster(offer.publics, (enrolled[site].public for site in self._terms.committee))
 
+    def _checked(self, site: str, reply: bytes, batch: Batch, known: bytes | None) -> Enrolment:
+        """Return a site's enrolment. Raises: EncodingError, ParameterError if it is not its own, or another's."""
+        enrolment = Enrolment.from_bytes(reply)
+        enrolment.require_of(site, batch)
+        if known is not None and enrolment.public != known:
+            raise ParameterError("enrolled with another identity than before in this job")
+        if site in self._terms.committee:
+            require_prekeys(enrolment.prekeys, enrolment.public, batch)
+        return enrolment
+
     def begin(self, round_number: int, model: Model, told: bytes = b"") -> Round:
         """Return a round on this model, in which all sites are told `told` beside it (`task.told_by`).
 
@@ -148,107 +116,18 @@ class Convener:
         if self._convened is None or round_number not in self._convened.offer.batch:
             raise ParameterError(f"convene({round_number}) comes first")
         offer, model = self._convened.offer, require_model(model)
-        session = session_of(self._terms, self._convened.roster, offer, round_number, model, told)
-        return Round(session, model, offer.sites, tuple(self._terms.committee), self._ask, self.absent)
-
-
-class Round:
-    """One round: contributions come in in any order and from any thread, then `finish` opens the sum."""
-
-    def __init__(
-        self,
-        session: Session,
-        model: Model,
-        sites: tuple[str, ...],
-        committee: tuple[str, ...],
-        ask: Ask,
-        absent: Mapping[str, str],
-    ) -> None:
-        self._session = session
-        self._names = frozenset(model)
-        self._sites = sites
-        self._committee = committee
-        self._ask = ask
-        self._aggregator = Aggregator(session)
-        self._refused = dict(absent)
-        self._lock = threading.Lock()
-
-    def admit(self, site: str, payload: object) -> bool:
-        """Admit what came from a site; return whether it is in the sum. A refusal is kept under the site's name."""
-        if not isinstance(payload, bytes):
-            return self.refuse(site, "sent no contribution")
+        committee = tuple(self._terms.committee)
         try:
-            self._aggregator.admit(payload)
-        except (FaultyClientError, FaultyMemberError) as error:
-            return self.refuse(site, error.reason)
-        except (EncodingError, ParameterError) as error:
-            return self.refuse(site, str(error))
-        return True
-
-    def refuse(self, site: str, reason: str) -> bool:
-        """Keep why nothing of a site is in the sum; return False."""
-        with self._lock:
-            self._refused[site] = reason
-        return False
-
-    @property
-    def refused(self) -> dict[str, str]:
-        """Sites refused so far, with the reason."""
-        with self._lock:
-            return dict(self._refused)
-
-    def finish(self) -> Outcome:
-        """Ask the committee and return the outcome.
-
-        Raises: QuorumError, with what sites were refused for, if too few contributed or answered; FaultyMemberError,
-        UnattributedFault as `Aggregator.open`.
-        """
-        plan, silent = self._session.plan, dict[str, str]()
-        try:
-            if plan.noise_members:
-                silent |= self._collect_noise()
-            reports = None
-            if plan.committee.mode == "robust":
-                reports = self._from_members("check", self._aggregator.share_check(), silent)
-            request = self._aggregator.close(reports)
-            result = self._aggregator.open(self._from_members("respond", request, silent))
-        except QuorumError as error:
-            raise QuorumError(f"{error}{Replies({}, self.refused | silent).why()}") from error
+            session = session_of(self._terms, self._convened.roster, offer, round_number, model, told)
         except FaultyMemberError as error:
-            raise FaultyMemberError(error.member_id, f"{self._committee[error.member_id]}: {error.reason}") from error
-        sites = tuple(self._sites[client_id] for client_id in result.clients)
-        refused = dict.fromkeys(self._sites, "sent no contribution") | self.refused
-        refused |= {self._sites[client_id]: reason for client_id, reason in result.refused.items()}
-        return Outcome(
-            mean=by_name(self._names, result.mean),
-            total_weight=result.total_weight,
-            sites=sites,
-            refused={site: reason for site, reason in refused.items() if site not in sites},
-            faults=silent | {self._committee[member]: reason for member, reason in result.faults.items()},
-        )
-
-    def _collect_noise(self) -> dict[str, str]:
-        """Admit the members' noise; return the members without, with the reason.
-
-        Raises: QuorumError if too few clients contributed; nobody is asked then.
-        """
-        self._aggregator.require_clients()
-        replies = self._ask("noise", dict.fromkeys(self._committee, b""))
-        without = dict(replies.refusals)
-        for site, payload in replies.given.items():
-            try:
-                self._aggregator.admit(payload)
-            except (EncodingError, FaultyClientError, FaultyMemberError) as error:
-                without[site] = f"its noise: {error}"
-        return without
-
-    def _from_members(self, verb: str, request: Request, silent: dict[str, str]) -> list[bytes]:
-        """Return what the members who can answer reply; `silent` gains who does not, with the reason."""
-        asked = {self._committee[number]: request.for_member(number) for number in self._aggregator.asked}
-        replies = self._ask(verb, asked)
-        silent |= replies.refusals
-        return list(replies.given.values())
+            raise FaultyMemberError(error.member_id, f"{committee[error.member_id]}: {error.reason}") from error
+        return Round(session, model, offer.sites, committee, self._ask, self.absent)
 
 
-def _prekeys(enrolled: Mapping[str, Enrolment], site: str) -> tuple[bytes, ...]:
-    return enrolled[site].prekeys if site in enrolled else ()
+def _twins(enrolled: Mapping[str, Enrolment]) -> list[tuple[str, str]]:
+    """Return every site whose identity another site has, too, with that other: both hold the secret of it."""
+    return [
+        (site, next(other for other, theirs in enrolled.items() if other != site and theirs.public == mine.public))
+        for site, mine in enrolled.items()
+        if sum(theirs.public == mine.public for theirs in enrolled.values()) > 1
+    ]

@@ -3,7 +3,7 @@
 | message | from → to | says |
 |---|---|---|
 | Batch | server → site | which rounds prekeys are wanted for |
-| Enrolment | site → server | the site's public identity and, of a committee member, a prekey a round of the batch |
+| Enrolment | site → server | the site's public identity, signed for its name and the batch; a member's prekeys |
 | Offer | server → site | the sites in order with their identities, and the committee's prekeys for the batch |
 
 A round of the job has the number `base` + its number in NVFlare. The server draws `base`, so that a journal that lives
@@ -16,9 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secureagg.errors import EncodingError
+from secureagg.identity import Identity
+from secureagg.roster import SIGNATURE_BYTES, Label, PublicIdentity
+from secureagg.session import Prekey
 from secureagg.wire import Reader, Writer
 
-__all__ = ["MAX_BATCH", "Batch", "Enrolment", "Offer"]
+__all__ = ["MAX_BATCH", "Batch", "Enrolment", "Offer", "require_prekeys"]
 
 MAX_BATCH = 1024
 _MAX_BASE = 2**62
@@ -65,17 +68,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A site's public identity (64 bytes) and its prekeys, none if it is not on the committee."""
+    """A site's public identity (64 bytes), its prekeys, none if it is not on the committee, and a signature (64).
+
+    The signature shows that the site holds the identity's secret: without it a site could publish another's.
+    """
 
     public: bytes
     prekeys: tuple[bytes, ...]
+    signature: bytes
+
+    @classmethod
+    def signed(cls, identity: Identity, site: str, batch: Batch, prekeys: tuple[bytes, ...]) -> Enrolment:
+        """Return the enrolment of a site for a batch."""
+        signature = identity.sign(Label.ENROLMENT, _signed_by(site, batch, identity.public))
+        return cls(identity.public, prekeys, signature)
+
+    def require_of(self, site: str, batch: Batch) -> None:
+        """Raise EncodingError unless `site` itself enrolled with this identity, for this batch."""
+        PublicIdentity(self.public).verify(Label.ENROLMENT, _signed_by(site, batch, self.public), self.signature)
 
     def to_bytes(self) -> bytes:
-        """Encode: magic, version, identity, count (4), length-prefixed prekeys."""
+        """Encode: magic, version, identity, count (4), length-prefixed prekeys, signature (64)."""
         writer = Writer().raw(_ENROLMENT).integer(_VERSION, 1).raw(self.public).integer(len(self.prekeys), 4)
         for prekey in self.prekeys:
             writer.blob(prekey)
-        return writer.getvalue()
+        return writer.raw(self.signature).getvalue()
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Enrolment:
@@ -85,7 +102,8 @@ class Enrolment:
         public, count = bytes(reader.raw(64)), reader.integer(4)
         if count > MAX_BATCH:
             raise reader.error(f"{count} prekeys, at most {MAX_BATCH} are asked for")
-        enrolment = cls(public, tuple(bytes(reader.blob()) for _ in range(count)))
+        prekeys = tuple(bytes(reader.blob()) for _ in range(count))
+        enrolment = cls(public, prekeys, bytes(reader.raw(SIGNATURE_BYTES)))
         reader.end()
         return enrolment
 
@@ -102,6 +120,12 @@ class Offer:
     def prekeys_of(self, round_number: int) -> Sequence[bytes]:
         """Return the members' prekeys for a round of the batch, in the committee's order."""
         return self.prekeys[round_number - self.batch.start]
+
+    def agrees_with(self, other: Offer) -> bool:
+        """Return whether every round of both batches has the same prekeys in both."""
+        start = max(self.batch.start, other.batch.start)
+        stop = min(self.batch.start + self.batch.count, other.batch.start + other.batch.count)
+        return all(self.prekeys_of(number) == other.prekeys_of(number) for number in range(start, stop))
 
     def to_bytes(self) -> bytes:
         """Encode: magic, version, batch, site count (4), names with identities, prekeys a round (4), the prekeys."""
@@ -132,3 +156,18 @@ class Offer:
         if len(set(sites)) != len(sites):
             raise EncodingError("offer: a site stands twice")
         return cls(batch, sites, tuple(public for _, public in parties), prekeys)
+
+
+def require_prekeys(prekeys: Sequence[bytes], public: bytes, batch: Batch) -> None:
+    """Raise EncodingError unless these are the prekeys of the member with this identity for the rounds of the batch."""
+    if len(prekeys) != batch.count:
+        raise EncodingError(f"{len(prekeys)} prekeys for a batch of {batch.count} rounds")
+    for position, encoded in enumerate(prekeys):
+        prekey = Prekey.from_bytes(encoded)
+        if prekey.member.encoded != public or prekey.round_number != batch.base + batch.start + position:
+            raise EncodingError(f"prekey {position} of the batch is of another member or another round")
+
+
+def _signed_by(site: str, batch: Batch, public: bytes) -> bytes:
+    """Return what a site signs as it enrols: "nvflare" and its name, each with its length, the batch, the identity."""
+    return batch.write(Writer().text("nvflare").text(site)).raw(public).getvalue()

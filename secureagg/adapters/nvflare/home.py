@@ -1,10 +1,10 @@
-"""What a site keeps in its workspace: its identity, the roster it has pinned, a journal a job, and its ledger.
+"""What a site keeps in its workspace: its identity, the roster it has pinned, a record a job, and its ledger.
 
 | in <workspace>/local/secureagg | |
 |---|---|
 | roster.json | the public identity of every site: {"site-1": "<128 hex digits>", …} |
 | <site>/identity | this site's seed, 32 bytes, readable by its owner alone |
-| <site>/<job>/ | the journal of a committee member |
+| <site>/<job>/ | what it keeps of a job (`record`) |
 | <site>/ledger | what this site has spent of its privacy budget, in all jobs with noise |
 
 `local` is the part of a workspace that the site's own administrator fills; NVFlare sends nothing of it anywhere.
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from secureagg.adapters.budgets import ledger_of
-from secureagg.committee import CommitteeMember
+from secureagg.adapters.nvflare.record import JobRecord
 from secureagg.dp.ledger import Ledger
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
+from secureagg.journal import make_once
 from secureagg.plan import RoundPlan
 from secureagg.roster import PublicIdentity
 
@@ -33,8 +33,7 @@ class Home:
     """The directory of site `site` in `workspace`, made if it is not there."""
 
     def __init__(self, workspace: str | os.PathLike[str], site: str) -> None:
-        if Path(site).name != site or site in ("", ".", ".."):
-            raise ParameterError("a site's name is one part of a path")
+        _require_part("a site's name", site)
         self._shared = _shared(workspace)
         self._own = self._shared / site
         self.site = site
@@ -46,16 +45,7 @@ class Home:
     def identity(self) -> Identity:
         """Return this site's identity, made on first use and the same from then on."""
         path = self._own / "identity"
-        descriptor, name = tempfile.mkstemp(dir=self._own)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(Identity.generate().to_seed())
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(name, path)  # whole or not at all, and never in the place of another
-        finally:
-            os.unlink(name)
+        make_once(path, Identity.generate().to_seed())
         return Identity(path.read_bytes())
 
     def roster(self) -> dict[str, bytes] | None:
@@ -72,11 +62,10 @@ class Home:
         except (ParameterError, ValueError, TypeError, AttributeError) as error:
             raise ParameterError(f'{path} is no roster; it holds {{"site": "128 hex digits", …}}') from error
 
-    def member(self, identity: Identity, job: str) -> CommitteeMember:
-        """Return this site as a committee member of a job."""
-        if Path(job).name != job:
-            raise ParameterError("a job's id is one part of a path")
-        return CommitteeMember(identity, journal=self._own / job)
+    def job(self, job: str) -> JobRecord:
+        """Return the record of a job."""
+        _require_part("a job's id", job)
+        return JobRecord(self._own / job)
 
     def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
         """Return this site's ledger, one for all its jobs, as `budgets.ledger_of`."""
@@ -93,6 +82,11 @@ def write_roster(workspace: str | os.PathLike[str], publics: dict[str, bytes]) -
     text = json.dumps({site: public.hex() for site, public in sorted(publics.items())}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _require_part(what: str, name: str) -> None:
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ParameterError(f"{what} is one part of a path")
 
 
 def _shared(workspace: str | os.PathLike[str]) -> Path:

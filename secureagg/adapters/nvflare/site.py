@@ -1,8 +1,8 @@
 """One site's part in a job: it enrols, pins who takes part, contributes, and answers as a committee member.
 
-What comes from the server is checked against what the site holds itself: its workspace (identity, roster, journal), the
-job's terms, and the task it was given, the model with all else that steers training. The session is rebuilt from these; nothing is taken on trust but,
-with collected rosters, who the others are.
+What comes from the server is checked against what the site holds itself: its workspace (identity, roster, record of the
+job), the job's terms, and the task it was given, the model with all else that steers training. The session is rebuilt
+from these; nothing is taken on trust but, with collected rosters, who the others are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from secureagg.adapters.budgets import require_budget
-from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer, require_prekeys
 from secureagg.adapters.nvflare.home import Home
-from secureagg.adapters.nvflare.rounds import session_of
+from secureagg.adapters.nvflare.record import Pinned
+from secureagg.adapters.nvflare.session import session_of
 from secureagg.adapters.nvflare.terms import COLLECTED, Model, Terms, require_model, tensors
 from secureagg.client import contribute
 from secureagg.committee import CommitteeMember
@@ -37,16 +38,18 @@ class SiteRound:
 class Site:
     """A site in one job. Calls from several threads are served one after the other.
 
-    Guarantees: one roster and one base of round numbers a job; once a later round has begun, the prekeys of earlier
-    ones are erased. Raises: ParameterError for what this site refuses, EncodingError for malformed messages.
+    Guarantees, also for a job process that starts again: one roster and one base of round numbers a job, and one
+    contribution a round. Once a later round has begun, the prekeys of earlier ones are erased. Raises: ParameterError
+    for what this site refuses, EncodingError for malformed messages.
     """
 
     def __init__(self, home: Home, terms: Terms, job: str) -> None:
         self._home = home
         self._terms = terms
         self._identity = home.identity()
+        self._record = home.job(job)
         on_committee = home.site in terms.committee
-        self._member: CommitteeMember | None = home.member(self._identity, job) if on_committee else None
+        self._member: CommitteeMember | None = self._record.member(self._identity) if on_committee else None
         self._offer: Offer | None = None
         self._roster: Roster | None = None
         self._round: SiteRound | None = None
@@ -76,26 +79,23 @@ class Site:
         """Return this site's enrolment for a batch of rounds."""
         wanted = Batch.from_bytes(batch)
         with self._lock:
-            self._require_base(wanted)
+            self._record.require_base(wanted.base)
             first = wanted.base + wanted.start
             numbers = range(first, first + wanted.count) if self._member is not None else ()
             prekeys = tuple(self._member.prekey(number) for number in numbers if self._member is not None)
-            return Enrolment(self._identity.public, prekeys).to_bytes()
+            return Enrolment.signed(self._identity, self.name, wanted, prekeys).to_bytes()
 
     def pin(self, offer: bytes) -> bytes:
         """Pin who takes part, or refuse; return the roster's digest, by which the server sees that all agree."""
         offered = Offer.from_bytes(offer)
         with self._lock:
-            self._require_base(offered.batch)
+            self._record.require_base(offered.batch.base)
             roster = self._checked(offered)
-            if self._roster is not None and roster.digest() != self._roster.digest():
-                raise ParameterError("another roster is pinned for this job already")
+            if self._offer is not None and not self._offer.agrees_with(offered):
+                raise ParameterError("other prekeys are pinned for these rounds already")
+            self._record.pin(Pinned(offered.batch.base, roster.digest()))
             self._offer, self._roster = offered, roster
             return roster.digest()
-
-    def _require_base(self, batch: Batch) -> None:
-        if self._offer is not None and self._offer.batch.base != batch.base:
-            raise ParameterError("the numbers of this job's rounds have another base already")
 
     def _checked(self, offer: Offer) -> Roster:
         """Return the roster of an offer that this site agrees with."""
@@ -121,12 +121,15 @@ class Site:
             raise ParameterError(
                 f"{len(offer.prekeys[0])} prekeys a round offered, the committee has {len(self._terms.committee)}"
             )
+        for site, prekeys in zip(self._terms.committee, zip(*offer.prekeys, strict=True), strict=True):
+            require_prekeys(prekeys, publics[site], offer.batch)
         return Roster(offer.publics, (publics[site] for site in self._terms.committee))
 
     def begin(self, round_number: int, model: Model, told: bytes = b"") -> SiteRound:
         """Return a round made from what is pinned and the model this site was given; it is the current one from now on.
 
-        told: what else this site was told to train by, as `task.told_by`. Raises: BudgetExhausted if this site's ledger cannot afford the round; it still serves as a committee member.
+        told: what else this site was told to train by, as `task.told_by`. Raises: BudgetExhausted if this site's ledger
+        cannot afford the round; it still serves as a committee member.
         """
         model = require_model(model)
         with self._lock:
@@ -146,8 +149,9 @@ class Site:
         """Return this site's contribution to a round; `rounding` seeds the stochastic rounding alone.
 
         begun: what `begin` returned for the model that the update was trained on. It has to be the current round still:
-        a server could otherwise have an update of one model summed with those of another. Tensors are cast to the model's dtypes: what training returns is often wider than what it was given. With noise
-        the round is debited from this site's ledger first.
+        a server could otherwise have an update of one model summed with those of another. Tensors are cast to the
+        model's dtypes: what training returns is often wider than what it was given. With noise the round is debited
+        from this site's ledger first.
         """
         update = require_model(update)
         with self._lock:
@@ -164,7 +168,10 @@ class Site:
                 values = [t.astype(dtype, copy=False) for t, dtype in zip(tensors(update), layout.dtypes, strict=True)]
             whole = int(weight) if float(weight).is_integer() else 0  # 0 is refused with the range
             with self._home.ledger(begun.session.plan) as ledger:
-                return contribute(begun.session, self._identity, values, whole, rounding_rng=rounding, ledger=ledger)
+                self._record.require_unclaimed(begun.session.round_number)  # before a debit
+                made = contribute(begun.session, self._identity, values, whole, rounding_rng=rounding, ledger=ledger)
+            self._record.claim(begun.session.round_number)
+            return made
 
     def noise(self, message: bytes) -> bytes:
         """Return this member's contribution of noise, where the plan has its committee add it; `message` is empty."""

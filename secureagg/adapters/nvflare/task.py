@@ -11,7 +11,7 @@ every header, every other entry. Left out is what NVFlare sets by site or on the
 | the cookie of the task id | the same id once more; other cookies are bound |
 | meta's filter_history | which filters the DXO went through, and those of a site may be its own |
 
-The tensors themselves, and their names, enter by `rounds.session_of`.
+The tensors themselves, and their names, enter by `session.session_of`.
 """
 
 from __future__ import annotations

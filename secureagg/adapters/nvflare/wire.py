@@ -10,7 +10,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.server_engine_spec import ServerEngineSpec
 from nvflare.apis.shareable import Shareable, make_reply
 
-from secureagg.adapters.nvflare.convener import Replies
+from secureagg.adapters.nvflare.round import Replies
 from secureagg.adapters.nvflare.site import Site
 from secureagg.errors import SecureAggError
 

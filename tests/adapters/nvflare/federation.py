@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from secureagg.adapters.nvflare import Home, Terms, write_roster
-from secureagg.adapters.nvflare.convener import Convener, Outcome, Replies, Round
+from secureagg.adapters.nvflare.convener import Convener
+from secureagg.adapters.nvflare.round import Outcome, Replies, Round
 from secureagg.adapters.nvflare.site import Site
 from secureagg.errors import SecureAggError
 from tests.adapters import common
@@ -83,7 +84,9 @@ class Job:
         update = named(common.update_of(client, round_number))
         if self.terms.noise is not None:  # weights are uniform then, and rounding nobody's to know
             return self.sites[site].contribute(begun, update)
-        return self.sites[site].contribute(begun, update, common.WEIGHTS[client], common.rounding_of(client, round_number))
+        return self.sites[site].contribute(
+            begun, update, common.WEIGHTS[client], common.rounding_of(client, round_number)
+        )
 
     def begin(self, round_number: int) -> Round:
         self.convener.convene(round_number)
@@ -91,8 +94,11 @@ class Job:
 
     def round(self, round_number: int = 1) -> Outcome:
         """Return the outcome of a round in which all that are not away contribute."""
+        return self.round_of([site for site in SITES if site not in self.away], round_number)
+
+    def round_of(self, sites: Sequence[str], round_number: int = 1) -> Outcome:
+        """Return the outcome of a round in which these contribute."""
         current = self.begin(round_number)
-        for site in SITES:
-            if site not in self.away:
-                current.admit(site, self.contribution(site, round_number))
+        for site in sites:
+            current.admit(site, self.contribution(site, round_number))
         return current.finish()

@@ -38,10 +38,10 @@ def test_a_site_is_one_part_of_a_path(folder: Path, site: str) -> None:
         Home(folder, site)
 
 
-def test_a_job_is_one_part_of_a_path(folder: Path) -> None:
-    home = Home(folder, "site-1")
+@pytest.mark.parametrize("job", ["", ".", "..", "a/b", "../job"])
+def test_a_job_is_one_part_of_a_path(folder: Path, job: str) -> None:
     with pytest.raises(sa.ParameterError, match="one part of a path"):
-        home.member(home.identity(), "../job")
+        Home(folder, "site-1").job(job)
 
 
 def test_a_workspace_that_cannot_be_written(folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import secureagg as sa
-from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.enrolment import Offer
 from secureagg.adapters.nvflare.site import SiteRound
 from secureagg.dp.mechanisms import Mechanism
 from tests.adapters import common
@@ -250,26 +250,6 @@ def test_prekeys_of_another_committee(job: Job) -> None:
         job.convener.convene(1)
 
 
-def test_another_roster_within_a_job(job: Job) -> None:
-    job.convener.convene(1)
-    site = job.sites["site-1"]
-    pinned = Offer.from_bytes(_last_offer(job))
-    other = replace(pinned, publics=(*pinned.publics[:3], sa.Identity.generate().public))
-    with pytest.raises(sa.ParameterError, match="another roster is pinned for this job"):
-        site.pin(other.to_bytes())
-
-
-def _last_offer(job: Job) -> bytes:
-    assert job.convener._convened is not None
-    return job.convener._convened.offer.to_bytes()
-
-
-def test_another_base_of_round_numbers_within_a_job(job: Job) -> None:
-    job.convener.convene(1)
-    with pytest.raises(sa.ParameterError, match="another base"):
-        job.sites["site-1"].enrol(Batch(7, 0, 1).to_bytes())
-
-
 def test_another_model_than_the_others_were_given(job: Job) -> None:
     current = job.begin(1)
     site = job.sites["site-1"]
@@ -337,9 +317,9 @@ def test_a_wider_update_is_cast_to_the_model(job: Job) -> None:
     site = job.sites["site-1"]
     begun = site.begin(1, named(common.MODEL))
     wider = {name: tensor.astype(np.float64) for name, tensor in named(common.update_of(0)).items()}
-    assert current.admit("site-1", site.contribute(begun, wider, 3))
     with pytest.raises(sa.ParameterError, match="infinity"):
         site.contribute(begun, wider | {"c.bias": np.full(17, 1e300)}, 3)
+    assert current.admit("site-1", site.contribute(begun, wider, 3))
 
 
 def test_an_unknown_verb(job: Job) -> None:
@@ -377,37 +357,3 @@ def test_a_site_with_another_identity_than_pinned(folder: Path, roster: str) -> 
     job.sites["site-4"] = type(job.sites["site-4"])(job.home("site-4"), job.terms, "job")
     with pytest.raises(sa.QuorumError, match="'site-4' is offered with another identity than this site has pinned"):
         job.convener.convene(0)
-
-
-# Messages.
-
-OFFER = Offer(Batch(5, 1, 1), ("a", "b"), (bytes(64), b"\1" * 64), ((b"key", b""),))
-MESSAGES = [Batch(2**40, 3, 32), Enrolment(bytes(64), (b"one", b"two")), OFFER]
-
-
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_messages_are_canonical(message: Batch | Enrolment | Offer) -> None:
-    encoded = message.to_bytes()
-    assert type(message).from_bytes(encoded) == message
-    for broken in (encoded[:-1], encoded + b"\0", b"X" + encoded[1:]):
-        with pytest.raises(sa.EncodingError):
-            type(message).from_bytes(broken)
-
-
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        Batch(2**62, 0, 1).to_bytes(),
-        Batch(0, 2**62, 1).to_bytes(),
-        Batch(0, 0, 0).to_bytes(),
-        Batch(0, 0, 1025).to_bytes(),
-    ],
-)
-def test_a_batch_that_no_job_needs(encoded: bytes) -> None:
-    with pytest.raises(sa.EncodingError, match="not served"):
-        Batch.from_bytes(encoded)
-
-
-def test_a_site_stands_once_in_an_offer() -> None:
-    with pytest.raises(sa.EncodingError, match="stands twice"):
-        Offer.from_bytes(replace(OFFER, sites=("a", "a")).to_bytes())

@@ -97,7 +97,11 @@ def test_what_is_set_for_each_site_on_the_way_is_not_bound() -> None:
 def test_a_task_says_the_same_when_it_arrives() -> None:
     nvflare_fobs_initialize()
     sent = task()
-    meta(sent, "many", [(1, 2.5, None), np.float32(0.1), np.arange(4), DataKind.METRICS, b"x", {"b": True, "a": -(2**40)}])
+    meta(
+        sent,
+        "many",
+        [(1, 2.5, None), np.float32(0.1), np.arange(4), DataKind.METRICS, b"x", {"b": True, "a": -(2**40)}],
+    )
     assert told_by(fobs.loads(fobs.dumps(sent))) == told_by(sent)
 
 
