@@ -9,6 +9,12 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.server_engine_spec import ServerEngineSpec
 from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey
+from nvflare.fuel.f3.cellnet.defs import ReturnCode as CellReturnCode
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.fuel.f3.cellnet.utils import make_reply as make_cellnet_reply
+from nvflare.fuel.f3.message import Message
+from nvflare.fuel.f3.streaming.stream_const import STREAM_CHANNEL, STREAM_DATA_TOPIC, StreamHeaderKey
 
 from secureagg.adapters.nvflare.round import Replies
 from secureagg.adapters.nvflare.site import Site
@@ -58,7 +64,11 @@ def _send(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], ti
 
 
 def serve(fl_ctx: FLContext, site: Callable[[], Site | None]) -> None:
-    """Have a site's process answer the server's messages."""
+    """Have a site's process answer the server's messages, and nobody else's.
+
+    A handler of the auxiliary channel sees only who the sender says it is. The cell below knows where a message comes
+    from, which a secure deployment binds to the connection's credentials, so that is where others are turned away.
+    """
 
     def answer(topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         present = site()
@@ -72,4 +82,19 @@ def serve(fl_ctx: FLContext, site: Callable[[], Site | None]) -> None:
             reply[_REFUSAL] = str(error)
         return reply
 
-    fl_ctx.get_engine().register_aux_message_handler(topic=_TOPIC, message_handle_func=answer)
+    engine, root = fl_ctx.get_engine(), FQCN.ROOT_SERVER
+    server = (root, FQCN.join([root, fl_ctx.get_job_id()]))  # the simulator runs a job in the server's own process
+    core = engine.get_cell().core_cell
+    for channel, topic in ((CellChannel.AUX_COMMUNICATION, _TOPIC), (STREAM_CHANNEL, STREAM_DATA_TOPIC)):
+        core.add_incoming_request_filter(channel, topic, turn_away, server)
+    engine.register_aux_message_handler(topic=_TOPIC, message_handle_func=answer)
+
+
+def turn_away(message: Message, server: tuple[str, str]) -> Message | None:
+    """Return what a message on our topic is answered with, unless it comes from a cell of `server`."""
+    plain = message.get_header(MessageHeaderKey.CHANNEL), message.get_header(MessageHeaderKey.TOPIC)
+    streamed = message.get_header(StreamHeaderKey.CHANNEL), message.get_header(StreamHeaderKey.TOPIC)
+    ours = (CellChannel.AUX_COMMUNICATION, _TOPIC) in (plain, streamed)
+    if not ours or message.get_header(MessageHeaderKey.ORIGIN) in server:
+        return None
+    return make_cellnet_reply(CellReturnCode.UNAUTHENTICATED, "only the server asks for this")
