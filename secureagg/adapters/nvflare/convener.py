@@ -82,8 +82,8 @@ class Convener:
                 enrolled[site] = self._checked(site, reply, batch, known.get(site))
             except (EncodingError, ParameterError) as error:
                 refusals[site] = str(error)
-        for site, other in _twins(enrolled):
-            refusals[site] = f"enrolled with the identity of {other}"
+        for site, other in _doubles(enrolled, self._terms.committee).items():
+            refusals[site] = f"enrolled with a key of {other}"
             enrolled.pop(site)
         self.absent |= refusals
         without = [site for site in self._terms.committee if site not in enrolled]
@@ -124,10 +124,17 @@ class Convener:
         return Round(session, model, offer.sites, committee, self._ask, self.absent)
 
 
-def _twins(enrolled: Mapping[str, Enrolment]) -> list[tuple[str, str]]:
-    """Return every site whose identity another site has, too, with that other: both hold the secret of it."""
-    return [
-        (site, next(other for other, theirs in enrolled.items() if other != site and theirs.public == mine.public))
-        for site, mine in enrolled.items()
-        if sum(theirs.public == mine.public for theirs in enrolled.values()) > 1
-    ]
+def _doubles(enrolled: Mapping[str, Enrolment], committee: Sequence[str]) -> dict[str, str]:
+    """Return the sites that enrolled with half an identity of another's, with that other; no roster can hold both.
+
+    A signature says nothing of the X25519 half, so that a site can take another's. Committee sites come first, as the
+    job needs them, then it goes by name.
+    """
+    owners: dict[bytes, str] = {}
+    doubles: dict[str, str] = {}
+    for site in sorted(enrolled, key=lambda name: (name not in committee, name)):
+        public = enrolled[site].public
+        for half in (public[:32], public[32:]):
+            if owners.setdefault(half, site) != site:
+                doubles[site] = owners[half]
+    return doubles

@@ -49,15 +49,19 @@ def test_an_enrolment_of_another_batch(job: Job) -> None:
     assert "signature" in job.round_of(SITES[:3]).refused["site-4"]
 
 
-def test_two_sites_with_one_secret_are_both_left_out(folder: Path) -> None:
+def test_of_two_sites_with_one_secret_one_is_left_out(folder: Path) -> None:
     job = Job(folder, terms_of(committee=SITES[:2]))
     identity = job.sites["site-3"]._identity
     enrolling(job, "site-4", lambda batch, _: Enrolment.signed(identity, "site-4", batch, ()))
-    outcome = job.round_of(SITES[:2])
-    assert outcome.refused == {
-        "site-3": "enrolled with the identity of site-4",
-        "site-4": "enrolled with the identity of site-3",
-    }
+    assert job.round_of(SITES[:3]).refused == {"site-4": "enrolled with a key of site-3"}
+
+
+def test_a_site_that_takes_half_an_identity_of_a_member(folder: Path) -> None:
+    job = Job(folder, terms_of(committee=SITES[1:]))
+    mixed = sa.Identity.generate()
+    mixed.public = mixed.public[:32] + job.sites["site-4"]._identity.public[32:]
+    enrolling(job, "site-1", lambda batch, _: Enrolment.signed(mixed, "site-1", batch, ()))
+    assert job.round_of(SITES[1:]).refused == {"site-1": "enrolled with a key of site-4"}
 
 
 def test_another_identity_in_a_later_batch(folder: Path) -> None:
