@@ -10,6 +10,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, ReservedKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.app_constant import AppConstants
 
 from secureagg.adapters.nvflare import PrivateAggregator
@@ -88,4 +89,14 @@ def test_a_result_that_is_none(server: Server, content: dict[str, Any]) -> None:
     result = Shareable(content)
     result.set_header("__content_type__", "DXO")
     assert not server.gets("site-4", result)
+    assert server.warned == ["secureagg: site-4 is refused: sent no contribution"]
+
+
+@pytest.mark.parametrize("params", [None, [1], {"a": 1}])
+def test_a_model_that_is_none(server: Server, params: Any) -> None:
+    server.sends("site-4")
+    model = FLModel(params={"a": 1}, meta={"client_name": "site-4"})
+    model.params = params
+    server.aggregator.fl_ctx = FLContext()
+    server.aggregator.accept_model(model)
     assert server.warned == ["secureagg: site-4 is refused: sent no contribution"]

@@ -10,6 +10,7 @@ import pytest
 
 import secureagg as sa
 from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.round import Replies
 from secureagg.adapters.nvflare.site import Site
 from tests.adapters import common
 from tests.adapters.nvflare.federation import SITES, Job, terms_of
@@ -91,7 +92,15 @@ def test_a_member_without_prekeys_is_named(
         job.convener.convene(1)
 
 
+def test_a_member_with_the_prekeys_of_another(job: Job) -> None:
+    others = Enrolment.from_bytes(job.sites["site-1"].enrol(Batch(job.convener._base, 1, 16).to_bytes())).prekeys
+    enrolling(job, "site-2", lambda batch, mine: replace(mine, prekeys=others))
+    with pytest.raises(sa.QuorumError, match="site-2: prekey 0 of the batch is of another member"):
+        job.convener.convene(1)
+
+
 def test_what_a_site_says_is_printable_in_the_log(job: Job) -> None:
+    assert Replies({}, {"site-4": "\x1b[2Jgone"}).why() == r"; site-4: \x1b[2Jgone"
     current = job.begin(1)
     current.refuse("site-4", "\x1b[2Jgone")
     assert current.refused["site-4"] == r"\x1b[2Jgone"
