@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import keras
@@ -197,6 +198,36 @@ def test_make_private_refuses_the_axis_of_the_examples(layer: Any) -> None:
     model = keras.Sequential([keras.Input((4,), batch_size=8), L.Dense(8), layer, L.Dense(2)])
     with pytest.raises(ParameterError, match=f"layer {layer.name} .* computes along axis 0 of 2"):
         make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+
+
+@pytest.mark.filterwarnings("ignore:layer .* has no fast rule")
+@pytest.mark.parametrize("kind", [L.AdditiveAttention, partial(L.Attention, score_mode="concat")])
+def test_refuses_attention_over_the_examples(kind: Any) -> None:
+    with pytest.raises(ParameterError, match="attends over the examples"):
+        step(functional((4,), lambda x: kind()([x, x])))
+    assert all(np.isfinite(one).all() for one in step(functional((3, 4), lambda x: L.Flatten()(kind()([x, x])))).sums)
+
+
+@keras.saving.register_keras_serializable()
+class _Masked(L.Layer):
+    """Calls attention by keywords alone, without the mask that it could have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = L.MultiHeadAttention(2, 3)
+
+    def build(self, shape: Any) -> None:
+        self.attention.build(shape, shape)
+        super().build(shape)
+
+    def call(self, x: Any) -> Any:
+        return self.attention(query=x, value=x, attention_mask=None)
+
+
+@pytest.mark.filterwarnings("ignore:layer .* has no fast rule")
+def test_attention_may_be_called_by_keywords() -> None:
+    model = functional((3, 4), lambda x: L.Flatten()(_Masked()(x)))
+    assert all(np.isfinite(one).all() for one in step(model).sums)
 
 
 def test_the_same_axis_within_an_example_is_allowed() -> None:

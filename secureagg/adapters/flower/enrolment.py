@@ -66,6 +66,8 @@ class Enrolment:
     def settings(self, nodes: Iterable[int]) -> tuple[bytes, dict[int, str]]:
         """Return the run config's digest, as most of these enrolled nodes have it, and why the others cannot train.
 
+        Requires: at least one node.
+
         Nodes bind it to the session: a server cannot give one of them another learning rate than the rest.
         """
         found = {node: self._settings[node] for node in nodes}
@@ -130,14 +132,15 @@ class Enrolment:
     def _take(self, node: int, run: int, reply: Message) -> None:
         """Keep what a node published. Raises: EncodingError or ParameterError if it cannot be, or is not its own."""
         identity, signature = envelope.part_in(reply, "identity"), envelope.part_in(reply, "signature")
+        settings, prekeys = envelope.part_in(reply, "settings"), envelope.parts_in(reply, "prekeys")
         PublicIdentity(identity).verify(Label.ENROLMENT, envelope.enrolment_of(identity, run, node), signature)
         halves = {half for other, each in self.identities.items() if other != node for half in _halves(each)}
         if not halves.isdisjoint(_halves(identity)):
             raise ParameterError("it published another node's key; a roster with both would be refused")
         if self.identities.setdefault(node, identity) != identity:
             raise ParameterError("it published another identity than before")
-        self._settings[node] = envelope.part_in(reply, "settings")
-        self.keep(node, envelope.parts_in(reply, "prekeys"))
+        self._settings[node] = settings
+        self.keep(node, prekeys)
 
 
 def _halves(identity: bytes) -> tuple[bytes, bytes]:

@@ -102,8 +102,10 @@ class SecureGrid(Grid):  # type: ignore[misc]
             failures = self._enrolment.enrol(list(messages), message_type, timeout)
         except QuorumError as error:
             return _refused(messages, dict.fromkeys(messages, f"no round: {error}"), {})
-        settings, odd = self._enrolment.settings(node for node in messages if node not in failures)
-        failures |= odd
+        settings, enrolled = b"", [node for node in messages if node not in failures]
+        if enrolled:
+            settings, odd = self._enrolment.settings(enrolled)
+            failures |= odd
         cohort = {node: message for node, message in messages.items() if node not in failures}
         if len(cohort) < self._terms.quorum:
             reason = f"no round: {len(cohort)} nodes are enrolled, the quorum is {self._terms.quorum}"

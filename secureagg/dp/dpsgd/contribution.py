@@ -117,7 +117,8 @@ def _gram(a: Tensor, g: Tensor) -> Tensor:
     lengths = tf.sqrt(tf.linalg.diag_part(dots_a) + shift) * tf.sqrt(tf.linalg.diag_part(dots_g) + shift)
     positions = tf.cast(tf.shape(a)[2], a.dtype) if a.shape[2] is None else float(a.shape[2])
     roundings = unit * (a.shape[3] + g.shape[3] + 2 * positions + _SPARE_ROUNDINGS)
-    rounding = roundings / (1 - roundings) * tf.square(tf.reduce_sum(lengths, axis=2))
+    margin = tf.where(roundings < 0.5, roundings / (1 - roundings), math.inf)  # past that nothing is bounded, nor added
+    rounding = tf.cast(margin, a.dtype) * tf.square(tf.reduce_sum(lengths, axis=2))
     sums = tf.reduce_sum(tf.reduce_sum(dots_a * dots_g, axis=3), axis=2)
     return tf.reduce_sum(sums + rounding + flushed(positions * positions, a.dtype), axis=1)
 

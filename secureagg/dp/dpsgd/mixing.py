@@ -12,6 +12,7 @@ __all__ = ["has_axes", "refuse_batch_axis", "refuse_mixing"]
 
 _L = keras.layers
 _AUGMENTATIONS = (_L.MixUp, _L.CutMix)
+_WHOLE_ATTENTION = (_L.Attention, _L.AdditiveAttention)  # over the axis before the last, which of two is the batch's
 # The layers that compute along an axis that can be chosen, and the attribute that holds it.
 _AXES = {
     _L.Softmax: "axis",
@@ -44,7 +45,7 @@ def refuse_mixing(model: Any) -> None:
 
 def has_axes(layer: Any) -> bool:
     """Is it a layer that computes along an axis that can be chosen?"""
-    return isinstance(layer, tuple(_AXES))
+    return isinstance(layer, (*_AXES, *_WHOLE_ATTENTION))
 
 
 def refuse_batch_axis(layer: Any, inputs: Any) -> None:
@@ -52,12 +53,25 @@ def refuse_batch_axis(layer: Any, inputs: Any) -> None:
 
     Requires: has_axes(layer).
     """
-    rank = len(tf.nest.flatten(inputs)[0].shape)
+    rank = _rank(inputs)
+    if isinstance(layer, _WHOLE_ATTENTION) and rank < 3:
+        raise ParameterError(
+            f"layer {layer.name} ({type(layer).__name__}) attends over the examples of a batch where its inputs have "
+            f"{rank} axes; give it [batch, positions, values]"
+        )
     if any(axis % rank == 0 for axis in _axes(layer)):
         raise ParameterError(
             f"layer {layer.name} ({type(layer).__name__}) computes along axis 0 of {rank}, which mixes the examples of "
             "a batch; choose another axis"
         )
+
+
+def _rank(inputs: Any) -> int:
+    """Return the rank of what a layer is given first: of a call's arguments by position, or else by these names."""
+    if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], dict):
+        args, kwargs = inputs
+        inputs = args or next(kwargs[name] for name in ("inputs", "query", "x", "data") if name in kwargs)
+    return len(tf.nest.flatten(inputs)[0].shape)
 
 
 def _axes(layer: Any) -> Sequence[int]:

@@ -23,6 +23,7 @@ from tests.adapters.flower.local import (
     context_of,
     secured,
     tensors_of,
+    train_message,
 )
 from tests.adapters.flower.test_failures import World, away, impatient
 from tests.federation import same, seeded
@@ -45,6 +46,15 @@ def test_prekeys_last_one_and_a_half_batches_without_their_member(tmp_path: Path
     assert "committee node 101 has no prekey for this round" in errors[102]
 
 
+def test_a_cohort_of_whom_nobody_can_be_enrolled_has_no_round(tmp_path: Path) -> None:
+    world = World(tmp_path, committee=Committee(3))
+    world.secure = secured(world.grid, world.strategy, world.terms, committee_nodes=[101, 102, 103])
+    world.between("setup", {104}, away)
+    assert set(world.round()[1]) == {104}
+    replies = world.secure.send_and_receive([train_message(104, server_round=2)], timeout=0)
+    assert [reply.error.reason for reply in replies] == ["secureagg: it did not answer"]
+
+
 def published(world: World, **fields: Any) -> Callable[[Message], Message]:
     """Return what has a node publish something else."""
 
@@ -65,6 +75,7 @@ def published(world: World, **fields: Any) -> Callable[[Message], Message]:
         ({"settings": [b"", b""]}, "has no settings"),
         ({"signature": bytes(64)}, "signature of this enrolment is wrong"),
         ({"signature": b""}, "signature of this enrolment is wrong"),
+        ({"settings": []}, "has no settings"),
         ({"prekeys": b""}, "has no prekeys"),
         ({"prekeys": [1]}, "has no prekeys"),
         ({"prekeys": [b"", b""]}, "prekey"),
@@ -76,6 +87,7 @@ def test_a_node_that_publishes_what_cannot_be_is_left_out(tmp_path: Path, fields
     arrays, errors = world.round()
     assert list(errors) == [102] and reason in errors[102]
     assert same(tensors_of(arrays), common.expected_mean([0, 2, 3]))
+    assert set(world.round(2)[1]) <= {102}
 
 
 def test_a_node_cannot_publish_anothers_identity_or_prekeys(tmp_path: Path) -> None:
