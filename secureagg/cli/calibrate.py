@@ -280,7 +280,8 @@ def _sum(
         find=lambda target: kind(epsilon=target, delta=delta, rounds=rounds).calibrated(exposure, "clients").std,
         noise_is="std of one contributor's noise, in grid steps",
         # With everybody there; at the quorum the noise is what ε was computed for, and less.
-        mean_noise_std=lambda std: std * math.sqrt(clients) / scale / clients,
+        # With proofs the members add it, and how many there are is not known here.
+        mean_noise_std=None if grid.proofs else lambda std: std * math.sqrt(clients) / scale / clients,
         contributors=honest,
         grid_step=1 / scale,
     )

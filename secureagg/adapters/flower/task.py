@@ -99,7 +99,7 @@ def _write(writer: Writer, value: object) -> None:
         writer.raw(b"y").blob(value)
     elif isinstance(value, list):
         writer.raw(b"l").integer(len(value), 4)
-        for each in value:
-            _write(writer, each)
+        for each in value:  # Flower sends a list as all of its first element's type: [1, True] arrives as [1, 1]
+            _write(writer, type(value[0])(each))
     else:
         raise ParameterError(f"a record holds a {type(value).__name__}, which cannot be told to a node")

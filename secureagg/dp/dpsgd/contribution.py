@@ -6,8 +6,8 @@ an example's kernel gradient is AᵀG over the positions t. T positions, p value
 
 Squared norms are upper bounds, whatever the examples hold: a square below the dtype's smallest normal number, `tiny`,
 may become zero, and a huge factor elsewhere would still make a long gradient of what then counts as none. What is
-missing by that is added; beside the squares of an ordinary example it vanishes in the rounding. Derivations:
-docs/proofs/clipping.md.
+missing by that is added; beside the squares of an ordinary example it vanishes in the rounding. Over many positions
+(`_gram`) the rounding itself is added, which is more where positions cancel. Derivations: docs/proofs/clipping.md.
 """
 
 from __future__ import annotations

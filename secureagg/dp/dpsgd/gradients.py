@@ -73,7 +73,7 @@ def clipped_sums(
     | example | contributes |
     |---|---|
     | ‖g‖ ≤ l2_clip, also 0 | g |
-    | ‖g‖ > l2_clip | g scaled to l2_clip, less 8 units of rounding |
+    | ‖g‖ > l2_clip | g scaled to l2_clip, less 8 units of rounding, or what `_gram` adds |
     | ‖g‖² is NaN or infinite in the model's dtype | zero, and is counted in `nonfinite` |
     | masked | zero, whatever it holds, and is not counted |
     """

@@ -173,8 +173,8 @@ def test_the_bytes_are_the_documented_ones() -> None:
 
 
 def test_travelling_changes_nothing() -> None:
-    """Flower keeps names, order and types of what it serialises."""
-    message = train_message(101, z=1, a=[0.5, -0.0], text=["é"], flag=True, few=[])
+    """Flower keeps names, order and types of what it serialises, but in a list all become what its first element is."""
+    message = train_message(101, z=1, a=[0.5, -0.0], text=["é"], flag=True, few=[], mixed=[1, True])
     message.content["last"] = MetricRecord({"b": 1, "a": [2.0]})
     objects = {key: each.deflate() for key, each in get_all_nested_objects(message.content).items()}
     arrived = Message(
