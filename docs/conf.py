@@ -30,6 +30,8 @@ sys.modules |= {"flwr.app": flwr.app, "flwr.common.constant": flwr.common.consta
 sys.modules |= {"nvflare": nvflare, "nvflare.collab": nvflare.collab, "ray": ray}
 for area, modules in {
     "apis": "dxo dxo_filter event_type fl_constant fl_context server_engine_spec shareable",
+    "fuel": "f3.cellnet.defs f3.cellnet.fqcn f3.cellnet.utils f3.message f3.streaming.stream_const",
+    "private": "defs",
     "app_common": "abstract.fl_model aggregators.model_aggregator app_constant app_event_type default_component_policy",
 }.items():
     sys.modules |= {f"nvflare.{area}.{name}": attrgetter(f"{area}.{name}")(nvflare) for name in modules.split()}

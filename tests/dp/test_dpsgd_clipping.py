@@ -242,6 +242,18 @@ def test_refuses_other_precisions(policy: str) -> None:
         make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
 
 
+def test_refuses_products_of_fewer_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    with pytest.raises(ParameterError, match=r"enable_tensor_float_32_execution\(False\)"):
+        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
 @pytest.mark.filterwarnings("ignore:layer .* has no fast rule")
 def test_refuses_a_variable_of_two_layers() -> None:
     shared = keras.Variable(np.ones(4), dtype="float64")

@@ -83,8 +83,9 @@ Unit = FastUnit | GeneralUnit
 def units_of(model: Any) -> list[Unit]:
     """Return fresh units that hold each trainable variable of the model once.
 
-    Raises: ParameterError for a layer that mixes examples, a dtype other than float32 and float64 throughout, a
-    variable that two units hold, and a model with nothing to train. Warns once of each layer without a fast rule.
+    Raises: ParameterError for a layer that mixes examples, a dtype other than float32 and float64 throughout or one
+    that a GPU rounds further, a variable that two units hold, and a model with nothing to train. Warns once of each
+    layer without a fast rule.
     """
     if not model.built:
         raise ParameterError(f"{model.name} is not built; give it a keras.Input or call it once")
@@ -94,6 +95,12 @@ def units_of(model: Any) -> list[Unit]:
     if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
         found = ", ".join(sorted(dtypes)) or "none trainable"
         raise ParameterError(f"{model.name}: weights and computation must be all float32 or all float64, not {found}")
+    if tf.config.list_physical_devices("GPU") and tf.config.experimental.tensor_float_32_execution_enabled():
+        # Of products of 11 bits a norm may be less than that of what is summed (docs/proofs/clipping.md).
+        raise ParameterError(
+            "TensorFlow may multiply float32 in 19 bits (TensorFloat-32) on a GPU; call "
+            "tf.config.experimental.enable_tensor_float_32_execution(False) first"
+        )
     units: dict[int, Unit] = {}
     _collect(model, units)
     held: dict[int, str] = {}
