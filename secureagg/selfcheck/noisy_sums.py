@@ -22,11 +22,15 @@ from secureagg.selfcheck.samplers import (
     skellam_law,
 )
 
-__all__ = ["LAWS"]
+__all__ = ["EPSILONS", "LAWS", "WAYS", "Way", "plan_of"]
+
+Way = tuple[type[Mechanism], NoiseBy, bool]
+"""A mechanism, who adds the noise, and whether there are proofs."""
 
 _CLIENTS, _MEMBERS = 3, 3
 _SHARE = 1 / 8  # of the draws that a sampler alone is asked for
-_WAYS: tuple[tuple[type[Mechanism], NoiseBy, bool], ...] = (
+EPSILONS = (2.0, 8.0)  # of the cases, the least and the largest
+WAYS: tuple[Way, ...] = (
     (DistributedGaussian, "clients", False),
     (Skellam, "clients", False),
     (CentralGaussian, "aggregator", False),
@@ -34,20 +38,26 @@ _WAYS: tuple[tuple[type[Mechanism], NoiseBy, bool], ...] = (
 )
 
 
-def _opened(case: Case) -> None:
-    """Open the sum of clients whose updates are zero: what is left is the noise."""
-    mechanism, noise_by, proofs = _WAYS[case.number % len(_WAYS)]
-    values = int(_SHARE * draws_of(case))
-    plan = RoundPlan(
+def plan_of(way: Way, values: int, epsilon: float) -> RoundPlan:
+    """Return the plan of a case. The grid is coarse, so that a member's noise in 2^21 values can be proven."""
+    mechanism, noise_by, proofs = way
+    return RoundPlan(
         layout=Layout(((values,),), ("float64",)),
         clients=_CLIENTS,
         quorum=_CLIENTS,
         l2_clip=1.0,
-        value_bits=12,
+        value_bits=8,
         committee=Committee(_MEMBERS),
-        noise=mechanism(epsilon=float(case.random.uniform(2, 8)), delta=1e-5, rounds=1, noise_by=noise_by),
+        noise=mechanism(epsilon=epsilon, delta=1e-5, rounds=1, noise_by=noise_by),
         proofs=proofs,
     )
+
+
+def _opened(case: Case) -> None:
+    """Open the sum of clients whose updates are zero: what is left is the noise."""
+    way = WAYS[case.number % len(WAYS)]
+    noise_by, values = way[1], int(_SHARE * draws_of(case))
+    plan = plan_of(way, values, float(case.random.uniform(*EPSILONS)))
     assert plan.noise is not None
     with gathered(plan) as parties:
         aggregator = Aggregator(parties.session)
@@ -73,8 +83,8 @@ LAWS = (
         "An opened sum has the noise that its plan says, and no more, whoever adds it.",
         "secureagg/dp/mechanisms.py; docs/protocol.md",
         _opened,
-        len(_WAYS),
-        len(_WAYS),
+        len(WAYS),
+        len(WAYS),
         needs=Extra("dp_accounting", "dp-accounting", "dp"),
         comparisons=3,
         power=power_text(_SHARE, scaled=True),

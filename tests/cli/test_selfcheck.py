@@ -76,7 +76,8 @@ def test_thorough_draws_more_and_says_so(invoke: Invoke, tmp_path: Path, monkeyp
 
 
 def test_statistical_laws_state_their_false_alarms(invoke: Invoke) -> None:
-    ended = invoke("selfcheck", "--only", "samplers", "--only", "vectors/expansion")
+    """With a seed whose plans ask for nearly as much noise as any."""
+    ended = invoke("selfcheck", "--only", "samplers", "--only", "vectors/expansion", "--seed", "64483767243473")
     assert ended.code == ExitCode.OK
     assert "36 statistical comparisons; sound samplers fail one of them with probability ≤ 9e-07 in a run." in ended.out
 
