@@ -106,7 +106,8 @@ class SealFile:
         reads as far as the size in its header says and no farther, so that size must be all there is; and a header
         must be there, or SEAL would find the one of an earlier object in the file.
 
-        Raises: EncodingError naming `what`; then the content of `target` is unspecified.
+        Raises: EncodingError naming `what`; then the content of `target` is unspecified. On some malformed compressed
+        bytes SEAL ends the process instead (an exception that nobody may catch): check where they come from first.
         """
         if len(encoded) < _HEADER_BYTES or int.from_bytes(encoded[8:_HEADER_BYTES], "little") != len(encoded):
             raise EncodingError(f"{what}: not one whole SEAL object")
