@@ -52,12 +52,12 @@ class Reader:
 
     def __init__(self, encoded: bytes | memoryview, what: str) -> None:
         self._view = memoryview(encoded)
-        self._what = what
+        self.what = what
         self._offset = 0
 
     def error(self, reason: str) -> EncodingError:
         """Return the error that says what is wrong with these bytes."""
-        return EncodingError(f"{self._what}: {reason}")
+        return EncodingError(f"{self.what}: {reason}")
 
     @property
     def remaining(self) -> int:

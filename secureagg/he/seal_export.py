@@ -10,11 +10,9 @@ not its own. Keys are written mod all of these, ciphertexts mod our primes. SEAL
 special prime too, so such a context needs `SEC_LEVEL_TYPE.NONE`; no ciphertext written here lives mod the longer one.
 **Public, relinearisation and Galois keys made in SEAL would, and are not covered by the security of our set.**
 
-Writing needs no SEAL: the objects are laid out as in microsoft/SEAL, native/src/seal/ (serialization.h, dynarray.h,
-modulus.cpp, encryptionparams.cpp, plaintext.cpp, ciphertext.cpp), without compression. Reading needs the `tenseal`
-extra: its SEAL always writes Zstandard, which Python 3.13 cannot undo, and its checks against the context are wanted
-anyway. It is for bytes from one's own SEAL: before 4.4 that library allocates whatever size a ciphertext of no
-polynomials claims for its words, so hostile bytes can exhaust memory.
+Writing needs no SEAL: the objects are laid out as in microsoft/SEAL, native/src/seal/ (modulus.cpp,
+encryptionparams.cpp; `seal_format` names the others), without compression. Reading needs the `tenseal` extra, because
+SEAL's checks against the context are wanted, and its expansion of seeds.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.he.seal_files import SealFile, SealObject, sealapi
+from secureagg.he.seal_format import words_object, write_object
 from secureagg.ring import ntt, residues
 from secureagg.ring.ntt import Words, check_words
 from secureagg.ring.params import RingParameters, largest_primes
@@ -45,13 +44,6 @@ __all__ = [
 
 KEY_LIMIT = (1 << 31) - 1  # on |s_k|: the sum of 2^24 keys of at most 127 = 19σ; garbage mod a 52-bit prime is larger
 
-_MAGIC = 0xA15E
-_HEADER_BYTES = 16
-# Releases before 4.4 read no minor version of 4 but their own, whereas every SEAL 4 reads 3.4 and later
-# (IsCompatibleVersion in serialization.h). Of what is written here, only ciphertexts differ: version 4 adds a field
-# that CKKS does not use.
-_VERSION = (3, 7)
-_NO_COMPRESSION = 0
 _CKKS = 2  # encryptionparams.h, scheme_type
 _CIPHERTEXT_POLYNOMIALS = 2
 
@@ -65,8 +57,8 @@ def export_parameters(ring: RingParameters) -> bytes:
     chain = _chain(ring.primes)
     writer = Writer().integer(_CKKS, 1).integer(ring.degree, 8).integer(len(chain), 8)
     for modulus in (*chain, 0):
-        writer.raw(_object(Writer().integer(modulus, 8)))
-    return _object(writer)
+        writer.raw(write_object(Writer().integer(modulus, 8)))
+    return write_object(writer)
 
 
 def export_secret_key(ring: RingParameters, key: NDArray[np.int64]) -> bytes:
@@ -83,7 +75,7 @@ def export_secret_key(ring: RingParameters, key: NDArray[np.int64]) -> bytes:
     residues.add_signed(words, key[None], chain)
     ntt.forward(words, chain)
     writer = Writer().raw(_parameters_id(ring.degree, chain)).integer(words.size, 8).real(1.0)
-    return _object(writer.raw(_words_object(words)))
+    return write_object(writer.raw(words_object(words)))
 
 
 def export_ciphertext(ring: RingParameters, c: Words, a: Words, scale: float) -> bytes:
@@ -107,7 +99,7 @@ def export_ciphertext(ring: RingParameters, c: Words, a: Words, scale: float) ->
     ntt.forward(c0, ring.primes)
     writer = Writer().raw(_parameters_id(ring.degree, ring.primes)).integer(1, 1).integer(_CIPHERTEXT_POLYNOMIALS, 8)
     writer.integer(ring.degree, 8).integer(len(ring.primes), 8).real(scale)
-    return _object(writer.raw(_words_object(np.concatenate((c0, _negated(a, ring.primes))))))
+    return write_object(writer.raw(words_object(np.concatenate((c0, _negated(a, ring.primes))))))
 
 
 def import_secret_key(ring: RingParameters, encoded: bytes | memoryview) -> NDArray[np.int64]:
@@ -182,20 +174,6 @@ def _parameters_id(degree: int, primes: tuple[int, ...]) -> bytes:
     """SEAL's parms_id (compute_parms_id in encryptionparams.cpp): BLAKE2b-256 of scheme, N, primes, plain modulus 0."""
     words = np.array((_CKKS, degree, *primes, 0), dtype="<u8")
     return hashlib.blake2b(words.tobytes(), digest_size=32).digest()
-
-
-def _object(body: Writer) -> bytes:
-    """A SEAL object: magic (2) · header length (1) · major, minor version (1, 1) · compression (1) · 0 (2) · length
-    of the whole (8), and the body."""
-    content = body.getvalue()
-    header = Writer().integer(_MAGIC, 2).integer(_HEADER_BYTES, 1).integer(_VERSION[0], 1).integer(_VERSION[1], 1)
-    header.integer(_NO_COMPRESSION, 1).integer(0, 2).integer(_HEADER_BYTES + len(content), 8)
-    return header.raw(content).getvalue()
-
-
-def _words_object(words: Words) -> bytes:
-    """SEAL's `DynArray`: a SEAL object of a count (8) and that many words (8 each)."""
-    return _object(Writer().integer(words.size, 8).raw(words.astype("<u8").tobytes()))
 
 
 def _words_of(holder: SealObject, shape: tuple[int, ...]) -> Words:

@@ -20,12 +20,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from secureagg.errors import EncodingError, MissingExtraError, ParameterError
+from secureagg.he.seal_format import plain_object
 
 __all__ = ["SealFile", "SealObject", "seal_context", "seal_errors", "sealapi"]
 
 SealObject = Any  # an object of tenseal.sealapi, which ships no types
-
-_HEADER_BYTES = 16  # struct SEALHeader in SEAL's serialization.h; its last 8 bytes are the object's size
 
 
 class _Saved(Protocol):
@@ -100,21 +99,20 @@ class SealFile:
         return self._file.read()
 
     def load(self, target: _Loaded, context: SealObject, encoded: bytes | memoryview, what: str) -> None:
-        """Fill `target` from bytes that are exactly one SEAL object, valid in `context`.
+        """Fill `target`, a SecretKey, PublicKey or Ciphertext, from bytes that are exactly that, valid in `context`.
 
-        SEAL checks the content against the context: sizes before it allocates, every residue below its prime. It
-        reads as far as the size in its header says and no farther, so that size must be all there is; and a header
-        must be there, or SEAL would find the one of an earlier object in the file.
+        The bytes may be anybody's: `seal_format.plain_object` checks every length in them, and SEAL the content
+        against the context, every residue below its prime. Compressed, an object of at most two polynomials is read.
 
-        Raises: EncodingError naming `what`; then the content of `target` is unspecified. On some malformed compressed
-        bytes SEAL ends the process instead (an exception that nobody may catch): check where they come from first.
+        Raises: EncodingError naming `what`; then the content of `target` is unspecified.
         """
-        if len(encoded) < _HEADER_BYTES or int.from_bytes(encoded[8:_HEADER_BYTES], "little") != len(encoded):
-            raise EncodingError(f"{what}: not one whole SEAL object")
+        parameters = context.key_context_data().parms()
+        words = 2 * parameters.poly_modulus_degree() * len(parameters.coeff_modulus())
+        plain = plain_object(type(target).__name__, encoded, words, what)
         self._file.seek(0)
-        written = self._file.write(encoded)
-        if written != len(encoded):
-            raise OSError(f"{written} of {len(encoded)} bytes written to {self.path}")
+        written = self._file.write(plain)
+        if written != len(plain):
+            raise OSError(f"{written} of {len(plain)} bytes written to {self.path}")
         with seal_errors(what):
             target.load(context, self.path)
 

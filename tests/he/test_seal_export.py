@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +24,6 @@ from tests.he.seal_reference import SCALE, Integers, Seal, Words, plain_root, re
 SETS = (*PARAMETER_NAMES, "INSECURE_N16_Q52", "INSECURE_N64_Q104", "INSECURE_N64_Q208")
 SPECIAL_PRIMES = {1: (), 2: PRIMES[2:3], 4: (4503599606661121,)}
 SIGMA_SEAL = 3.2
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Pair(NamedTuple):
@@ -257,6 +254,7 @@ def test_a_ciphertext_comes_back_unchanged(seed: int, scale: float, name: str) -
 
 # Rejects. Offsets are those of an uncompressed ciphertext, as `export_ciphertext` documents them.
 
+COMPRESSION = 5
 ID, FORM, POLYNOMIALS, DEGREE, PRIME_COUNT, CIPHERTEXT_SCALE = 16, 48, 49, 57, 65, 73
 INNER, WORDS = 81, 105
 
@@ -335,36 +333,20 @@ def test_every_changed_byte_is_refused_or_harmless(small: Pair) -> None:
     assert accepted <= reserved_or_version | {FORM} | set(range(CIPHERTEXT_SCALE, INNER))
 
 
-READS_DAMAGED = """
-import sys
-from secureagg.errors import EncodingError
-from secureagg.he import seal_export
-from secureagg.ring.params import ring_parameters
-
-encoded, ring = sys.stdin.buffer.read(), ring_parameters("INSECURE_N64_Q104", allow_insecure=True)
-for offset in range(int(sys.argv[1]), len(encoded)):
-    changed = encoded[:offset] + bytes([encoded[offset] ^ 0x41]) + encoded[offset + 1 :]
-    try:
-        seal_export.import_secret_key(ring, changed)
-    except EncodingError:
-        print("refused", flush=True)
-    else:
-        print("read", flush=True)
-"""
-
-
-def test_damaged_zstandard_is_refused_or_ends_the_process(small: Pair) -> None:
-    """Nothing else is raised. On some bytes SEAL lets std::ios_base::failure escape, which ends the process."""
+def test_damaged_zstandard_is_refused(small: Pair) -> None:
+    """At every byte. SEAL itself would let std::ios_base::failure escape on some, which ends the process."""
     encoded = small.seal.dump(small.seal.generate_key())
-    found: list[str] = []
-    while len(found) < len(encoded):
-        command = [sys.executable, "-c", READS_DAMAGED, str(len(found))]
-        done = subprocess.run(command, input=encoded, capture_output=True, cwd=ROOT, check=False)
-        found += done.stdout.decode().split()
-        if len(found) < len(encoded):
-            assert done.returncode == -signal.SIGABRT and b"ios_failure" in done.stderr, done.stderr.decode()
-            found.append("ended")
-    assert found.count("refused") > 0.9 * len(encoded) and found.count("ended") < 0.05 * len(encoded)
+    assert encoded[COMPRESSION] == 2
+    key = seal_export.import_secret_key(small.ring, encoded)
+    read = 0
+    for offset in range(len(encoded)):
+        try:
+            found = seal_export.import_secret_key(small.ring, patched(encoded, offset, bytes([encoded[offset] ^ 0x41])))
+        except EncodingError:
+            continue
+        assert (found == key).all()  # a reserved byte, or other bits for the same content
+        read += 1
+    assert read < 0.05 * len(encoded)
 
 
 def test_objects_of_another_kind_level_or_set_are_refused(small: Pair) -> None:

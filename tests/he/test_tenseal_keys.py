@@ -70,7 +70,7 @@ def test_an_unknown_version_is_named_whatever_follows(keys: Keys, kind: type[Pub
 def test_a_key_of_another_set_is_refused(keys: Keys, of_secret: bool) -> None:
     foreign = generate_keys(5, 2.0, 1e-9, 8.0)[of_secret]
     mixed = replace(keys[of_secret], seal_bytes=foreign.seal_bytes)
-    with pytest.raises(EncodingError, match=r"key: SEAL cannot read it"):
+    with pytest.raises(EncodingError, match=r"key: (SEAL cannot read it|inflates to over)"):
         type(mixed).from_bytes(mixed.to_bytes())
 
 
