@@ -3,17 +3,23 @@
 Python blocks are executed, in a process of their own as a reader would: native libraries that two pages import do not
 always bear one another. Console blocks are commands a reader would type: `secureagg …` runs for real, a `make`
 target must exist, an extra named to pip must be one of ours, what `flwr run` is given an app, and a module of ours
-runs. Documents about an engine run among its adapter's tests, in its environment.
+runs. Output blocks are what the block before them printed, but for figures, which are those of one machine; "…" stands
+for the rest of a line. Text blocks are neither code nor its output. Documents about an engine run among its
+adapter's tests, in its environment.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +29,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-OF_ENGINES = {"flower": ("flower.md", "migrate-flower.md"), "nvflare": ("migrate-nvflare.md",)}
+OF_ENGINES = {"flower": ("flower.md", "migrate-flower.md"), "nvflare": ("migrate-nvflare.md",), "ray": ("ray.md",)}
 HERE = [path for path in DOCUMENTS if path.name not in chain.from_iterable(OF_ENGINES.values())]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -55,7 +61,27 @@ def run_console(example: Example) -> None:
             raise AssertionError(f"no rule to check this command: {line}")
 
 
-PARSER = Sybil(parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)])
+def shape(line: str) -> str:
+    """The line without its figures and the widths they make."""
+    return " ".join(re.sub(r"\d[\d.,]*", "#", line).split())
+
+
+def check_output(example: Example) -> None:
+    """Compare an output block with what the block before it printed."""
+    shown, printed = str(example.parsed).splitlines(), example.namespace["printed"].splitlines()
+    assert len(shown) == len(printed), f"{len(shown)} lines are shown, {len(printed)} were printed: {printed}"
+    for expected, found in zip(map(shape, shown), map(shape, printed), strict=True):
+        start, rest, _ = expected.partition("…")
+        assert found.startswith(start) and (rest or found == expected), f"{expected!r} is shown for {found!r}"
+
+
+PARSER = Sybil(
+    parsers=[
+        PythonCodeBlockParser(),
+        CodeBlockParser(language="console", evaluator=run_console),
+        CodeBlockParser(language="output", evaluator=check_output),
+    ]
+)
 
 
 def run_blocks(path: Path, directory: Path) -> None:
@@ -63,7 +89,9 @@ def run_blocks(path: Path, directory: Path) -> None:
     document = PARSER.parse(path)
     document.namespace["directory"] = directory
     for example in document.examples():
-        example.evaluate()
+        with redirect_stdout(StringIO()) as printed:
+            example.evaluate()
+        document.namespace["printed"] = printed.getvalue()
 
 
 @pytest.mark.parametrize("path", HERE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -82,8 +110,17 @@ def test_code_blocks_run(path: Path, tmp_path: Path) -> None:
 def test_code_blocks_have_a_checked_language(path: Path) -> None:
     fences = re.findall(r"^```(\w*)$", path.read_text(), flags=re.MULTILINE)
     opening = fences[::2]
-    assert set(opening) <= {"python", "console", "text"}, f"unchecked languages: {set(opening)}"
+    assert set(opening) <= {"python", "console", "output", "text"}, f"unchecked languages: {set(opening)}"
     assert all(not closing for closing in fences[1::2])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_block_is_code_that_nothing_runs(path: Path) -> None:
+    for block in re.findall(r"^```text\n(.*?)^```$", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+        for code in (block, textwrap.dedent(block), *block.splitlines()):
+            with pytest.raises(SyntaxError):
+                ast.parse(code)
+        assert not re.search(r"^\s*(\$|pip|python|make|secureagg|flwr|nvflare) ", block, flags=re.MULTILINE), block
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

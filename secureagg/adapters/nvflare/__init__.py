@@ -3,7 +3,8 @@
     EncryptUpdates(terms)      a client's task-result filter, for a training task
     PrivateAggregator(terms)   the server's aggregator, for ScatterAndGather and FedAvg
     PrivateSite, PrivateSum    the same by the collab API: subclass the one, call the other
-    allow_list()               what a site's `class_allow_list` has to hold for jobs of the first kind
+    allow_list()               what a site's `class_allow_list` has to hold for jobs of the first kind;
+                               `python -m secureagg.adapters.nvflare` puts it there, and makes a site's identity
 
 Clients send encrypted updates; some sites are the committee, and answer once a round with what opens the sum alone.
 Who they all are is pinned in each site's workspace (`home`), or collected once a job through the server (`Terms`).

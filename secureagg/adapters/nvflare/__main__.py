@@ -1,7 +1,8 @@
 """What a site's administrator needs once.
 
 python -m secureagg.adapters.nvflare identity WORKSPACE SITE     # prints the site's line of the roster
-python -m secureagg.adapters.nvflare allow-list                  # prints the entry for local/resources.json
+python -m secureagg.adapters.nvflare allow-list WORKSPACE        # lets jobs without custom code build our classes
+python -m secureagg.adapters.nvflare allow-list                  # prints that list, and changes nothing
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from secureagg.adapters.nvflare.allow_list import allow_list
+from secureagg.adapters.nvflare.allow_list import allow_components, allow_list
 from secureagg.adapters.nvflare.home import Home
 from secureagg.errors import ParameterError
 
@@ -25,16 +26,18 @@ def main(arguments: list[str] | None = None) -> None:
     identity = commands.add_parser("identity", help="print this site's public identity, made if it has none")
     identity.add_argument("workspace")
     identity.add_argument("site")
-    commands.add_parser("allow-list", help="print class_allow_list with NVFlare's own defaults and our components")
+    allow = commands.add_parser("allow-list", help="put our classes on the site's class_allow_list, or print that list")
+    allow.add_argument("workspace", nargs="?", help="whose local/resources.json to change; without it, print")
     asked = parser.parse_args(arguments)
-    if asked.command == "allow-list":
-        print(json.dumps({"class_allow_list": allow_list()}, indent=2))
-        return
     try:
-        public = Home(asked.workspace, asked.site).identity().public
+        if asked.command == "identity":
+            print(json.dumps({asked.site: Home(asked.workspace, asked.site).identity().public.hex()}))
+        elif asked.workspace is None:
+            print(json.dumps({"class_allow_list": allow_list()}, indent=2))
+        else:
+            print(f"{allow_components(asked.workspace)} allows secureagg's classes")
     except ParameterError as error:
         raise SystemExit(f"error: {error}") from error
-    print(json.dumps({asked.site: public.hex()}))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from secureagg.adapters.nvflare.allow_list import COMPONENTS
+from tests.adapters.nvflare.deployment import provision
 from tests.adapters.nvflare.jobs import ATTEMPTS, LOST, ROOT, simulate
 from tests.test_documents import OF_ENGINES, run_blocks
 
@@ -16,8 +19,14 @@ PAGES = [ROOT / "docs" / name for name in OF_ENGINES["nvflare"]]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a site's workspace as NVFlare provisions it."""
     monkeypatch.chdir(tmp_path)
+    resources = provision(tmp_path / "kits", ["site-1"])["site-1"] / "local" / "resources.json.default"
+    (tmp_path / "local").mkdir()
+    shutil.copy(resources, tmp_path / "local")
     run_blocks(page, tmp_path)
+    allowed = json.loads((tmp_path / "local" / "resources.json").read_text(encoding="utf-8"))["class_allow_list"]
+    assert set(allowed) == {*json.loads(resources.read_text(encoding="utf-8"))["class_allow_list"], *COMPONENTS}
     assert (tmp_path / "local" / "secureagg" / "site-1" / "identity").exists()
     assert (tmp_path / "jobs" / "private" / "meta.json").exists()
     assert not list((tmp_path / "jobs").rglob("custom"))  # no code of ours travels

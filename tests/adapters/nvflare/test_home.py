@@ -16,7 +16,7 @@ from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAu
 import secureagg as sa
 from secureagg.adapters.nvflare import Home, Terms, allow_list, write_roster
 from secureagg.adapters.nvflare.__main__ import main
-from secureagg.adapters.nvflare.allow_list import COMPONENTS
+from secureagg.adapters.nvflare.allow_list import COMPONENTS, allow_components
 from tests.adapters.nvflare.federation import terms_of
 from tests.cli.test_missing_extras import BLIND
 
@@ -73,6 +73,8 @@ def test_the_administrators_command(folder: Path, capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out) == {"class_allow_list": allow_list()}
     with pytest.raises(SystemExit, match="error: a site's name"):
         main(["identity", str(folder), ".."])
+    with pytest.raises(SystemExit, match=r"error: .*local has no resources.json"):
+        main(["allow-list", str(folder)])
 
 
 # Terms.
@@ -123,6 +125,36 @@ def test_the_allow_list_has_what_jobs_build(folder: Path, component: str) -> Non
     authorised(folder, allow_list(), component)
     with pytest.raises(UnsafeComponentError, match="not in allow_list"):
         authorised(folder, [each for each in allow_list() if each not in COMPONENTS], component)
+
+
+@pytest.mark.parametrize("name", ["resources.json", "resources.json.default"])
+@pytest.mark.parametrize("listed", [None, ["numpy.", COMPONENTS[1]]])
+def test_the_command_adds_to_the_list_and_leaves_the_rest(
+    folder: Path, name: str, listed: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, object] = {"format_version": 2, "client": {"retry_timeout": 30}}
+    before = {**settings, **({"class_allow_list": listed} if listed else {})}
+    (folder / "local").mkdir()
+    (folder / "local" / "resources.json.default").write_text('{"format_version": 1}')
+    (folder / "local" / name).write_text(json.dumps(before))
+    for _ in range(2):  # the second time there is nothing to add
+        main(["allow-list", str(folder)])
+        changed = json.loads((folder / "local" / "resources.json").read_text())
+        allowed = changed.pop("class_allow_list")
+        assert changed == settings
+        assert allowed == (allow_list() if listed is None else [*listed, COMPONENTS[0], COMPONENTS[2]])
+    assert "resources.json allows secureagg's classes" in capsys.readouterr().out
+    assert sorted(os.listdir(folder / "local")) == ["resources.json", "resources.json.default"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"class_allow_list": "*"}', '{"class_allow_list": {}}', "3"])
+def test_settings_that_are_none_stay_as_they_are(folder: Path, text: str) -> None:
+    (folder / "local").mkdir()
+    resources = folder / "local" / "resources.json"
+    resources.write_text(text)
+    with pytest.raises(sa.ParameterError, match="cannot be read, or its class_allow_list is no list"):
+        allow_components(folder)
+    assert resources.read_text() == text and os.listdir(folder / "local") == ["resources.json"]
 
 
 def test_the_allow_list_has_nothing_else_of_ours(folder: Path) -> None:
