@@ -20,12 +20,14 @@ from secureagg.adapters.nvflare.round import Replies
 from secureagg.adapters.nvflare.site import Site
 from secureagg.errors import SecureAggError
 
-__all__ = ["CONTRIBUTION", "ask", "serve"]
+__all__ = ["CONTRIBUTION", "TOPIC", "ask", "serve"]
 
 CONTRIBUTION = "secureagg.contribution"
 """The one key of an encrypted update's data."""
 
-_TOPIC = "secureagg"
+TOPIC = "secureagg"
+"""Of the auxiliary channel, for whatever server and sites have to say to one another."""
+
 _VERB, _MESSAGE, _REPLY, _REFUSAL = "verb", "message", "reply", "refusal"
 
 
@@ -57,7 +59,7 @@ def _send(engine: ServerEngineSpec, verb: str, messages: Mapping[str, bytes], ti
     def send(message: bytes) -> dict[str, Shareable]:
         with engine.new_context() as fl_ctx:
             request = Shareable({_VERB: verb, _MESSAGE: message})
-            return engine.send_aux_request(sites_of[message], _TOPIC, request, timeout, fl_ctx) or {}
+            return engine.send_aux_request(sites_of[message], TOPIC, request, timeout, fl_ctx) or {}
 
     with ThreadPoolExecutor(max_workers=max(1, len(sites_of))) as threads:
         return {site: reply for replies in threads.map(send, sites_of) for site, reply in replies.items()}
@@ -85,16 +87,16 @@ def serve(fl_ctx: FLContext, site: Callable[[], Site | None]) -> None:
     engine, root = fl_ctx.get_engine(), FQCN.ROOT_SERVER
     server = (root, FQCN.join([root, fl_ctx.get_job_id()]))  # the simulator runs a job in the server's own process
     core = engine.get_cell().core_cell
-    for channel, topic in ((CellChannel.AUX_COMMUNICATION, _TOPIC), (STREAM_CHANNEL, STREAM_DATA_TOPIC)):
+    for channel, topic in ((CellChannel.AUX_COMMUNICATION, TOPIC), (STREAM_CHANNEL, STREAM_DATA_TOPIC)):
         core.add_incoming_request_filter(channel, topic, turn_away, server)
-    engine.register_aux_message_handler(topic=_TOPIC, message_handle_func=answer)
+    engine.register_aux_message_handler(topic=TOPIC, message_handle_func=answer)
 
 
 def turn_away(message: Message, server: tuple[str, str]) -> Message | None:
     """Return what a message on our topic is answered with, unless it comes from a cell of `server`."""
     plain = message.get_header(MessageHeaderKey.CHANNEL), message.get_header(MessageHeaderKey.TOPIC)
     streamed = message.get_header(StreamHeaderKey.CHANNEL), message.get_header(StreamHeaderKey.TOPIC)
-    ours = (CellChannel.AUX_COMMUNICATION, _TOPIC) in (plain, streamed)
+    ours = (CellChannel.AUX_COMMUNICATION, TOPIC) in (plain, streamed)
     if not ours or message.get_header(MessageHeaderKey.ORIGIN) in server:
         return None
     return make_cellnet_reply(CellReturnCode.UNAUTHENTICATED, "only the server asks for this")

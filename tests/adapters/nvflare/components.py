@@ -21,8 +21,14 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.learnable_persistor import LearnablePersistor
 from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey, make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.fuel.f3.endpoint import Endpoint
+from nvflare.fuel.f3.message import Message
+from nvflare.private.defs import CellChannel, new_cell_message
 
 from secureagg.adapters.nvflare import EncryptUpdates, Outcome, PrivateAggregator
+from secureagg.adapters.nvflare.wire import TOPIC
 from tests.adapters import common
 from tests.adapters.nvflare.names import client_of, named
 
@@ -30,6 +36,7 @@ __all__ = [
     "Capture",
     "FixedModel",
     "FixedTrainer",
+    "Forger",
     "RecordingAggregator",
     "SeededFilter",
     "record",
@@ -87,6 +94,46 @@ class FixedTrainer(Executor):
         result = DXO(kind, data=update, meta=meta).to_shareable()
         result["copy"] = update  # an executor may put anything beside
         return result
+
+
+class Forger(FixedTrainer):
+    """Trains as the others; in round 1 it first asks another site, as itself and with the server's name on the message.
+
+    What it was answered, by the name it gave, is written to forged.json in its workspace.
+    """
+
+    def __init__(self, victim: str) -> None:
+        super().__init__()
+        self.victim = victim
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        if shareable.get_header(AppConstants.CURRENT_ROUND) == 1:
+            job = fl_ctx.get_job_id()
+            server = FQCN.ROOT_SERVER
+            origins = [FQCN.join([fl_ctx.get_identity_name(), job]), server, FQCN.join([server, job])]
+            answers = {origin: self._ask_as(origin, fl_ctx) for origin in origins}
+            (_workspace(fl_ctx) / "forged.json").write_text(json.dumps(answers), encoding="utf-8")
+        return super().execute(task_name, shareable, fl_ctx, abort_signal)
+
+    def _ask_as(self, origin: str, fl_ctx: FLContext) -> list[str]:
+        """Return how a request under this name ends: a code and a reason."""
+        core = fl_ctx.get_engine().get_cell().core_cell
+        send = core.communicator.send
+
+        def forge(endpoint: Endpoint, app_id: int, message: Message) -> None:
+            """Send it with that name, the last that is done to it."""
+            if message.get_header(MessageHeaderKey.TOPIC) == TOPIC:
+                message.set_header(MessageHeaderKey.ORIGIN, origin)
+            send(endpoint, app_id, message)
+
+        request = new_cell_message({}, Shareable({"verb": "enrol", "message": b""}))
+        target = FQCN.join([self.victim, fl_ctx.get_job_id()])
+        core.communicator.send = forge
+        try:
+            reply = core.send_request(CellChannel.AUX_COMMUNICATION, TOPIC, target, request, timeout=2.0)
+        finally:
+            core.communicator.send = send
+        return [reply.get_header(MessageHeaderKey.RETURN_CODE), reply.get_header(MessageHeaderKey.ERROR, "")]
 
 
 class SeededFilter(EncryptUpdates):

@@ -71,14 +71,20 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=170)
 
 
-def _common(job: FedJob, controller: object, trainer: FixedTrainer, **terms: Any) -> FedJob:
+def _common(
+    job: FedJob,
+    controller: object,
+    trainer: FixedTrainer,
+    others: dict[str, FixedTrainer] | None = None,
+    **terms: Any,
+) -> FedJob:
     job.set_app_packages(["secureagg", "tests"])  # installed at every site: no custom code travels
     agreed = terms_of(**terms)
     job.to_server(controller, id="controller")
     job.to_server(FixedModel(), id="persistor")
     job.to_server(Capture(), filter_type=FilterType.TASK_RESULT, tasks=["train"])
     for site in SITES:
-        job.to(trainer, site, tasks=["train"])
+        job.to((others or {}).get(site, trainer), site, tasks=["train"])
         job.to(SeededFilter(agreed), site, tasks=["train"], filter_type=FilterType.TASK_RESULT)
     return job
 
@@ -94,14 +100,19 @@ def not_allowed(workspace: Path) -> int:
 
 
 def _scatter_and_gather(workspace: Path, classes: list[str]) -> int:
+    provision(workspace, classes)
+    return int(rounds_of_differences("sag").simulator_run(str(workspace)))
+
+
+def rounds_of_differences(name: str, others: dict[str, FixedTrainer] | None = None, **terms: Any) -> FedJob:
+    """A job of two rounds under ScatterAndGather. others: what else than FixedTrainer trains, by site."""
     sag = ScatterAndGather(
         min_clients=4, num_rounds=2, start_round=1, persistor_id="persistor", wait_time_after_min_received=0
     )
-    job = _common(FedJob(name="sag", min_clients=4), sag, FixedTrainer())
+    job = _common(FedJob(name=name, min_clients=4), sag, FixedTrainer(), others, **terms)
     job.to_server(FullModelShareableGenerator(), id="shareable_generator")
-    job.to_server(RecordingAggregator(terms_of(), patience=PATIENCE), id="aggregator")
-    provision(workspace, classes)
-    return int(job.simulator_run(str(workspace)))
+    job.to_server(RecordingAggregator(terms_of(**terms), patience=PATIENCE), id="aggregator")
+    return job
 
 
 def fedavg(workspace: Path) -> int:
