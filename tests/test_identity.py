@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from secureagg.errors import ParameterError
-from secureagg.identity import Identity
+from secureagg.errors import EncodingError, ParameterError
+from secureagg.identity import Identity, KeyChallenge
 from secureagg.roster import Label, PublicIdentity
 from tests.federation import seeded
 
@@ -104,3 +104,51 @@ def test_no_secret_is_shown_copied_or_pickled() -> None:
 def test_a_low_order_peer_is_refused() -> None:
     with pytest.raises(ValueError, match="shared key"):
         Identity(SEED).agree(X25519PublicKey.from_public_bytes(bytes(32)))
+
+
+def test_a_confirmation_is_what_is_documented() -> None:
+    challenge, identity = KeyChallenge(), Identity(SEED)
+    agreement = X25519PrivateKey.from_private_bytes(expanded(b"secureagg v1 agreement"))
+    secret = agreement.exchange(X25519PublicKey.from_public_bytes(challenge.public))
+    label = b"secureagg v1 key confirmation"
+    info = len(label).to_bytes(4, "little") + label + challenge.public + identity.public + b"message"
+    extracted = hmac.digest(bytes(32), secret, hashlib.sha256)
+    confirmation = hmac.digest(extracted, info + b"\x01", hashlib.sha256)
+    assert identity.confirm(challenge.public, b"message") == confirmation
+    challenge.verify(PublicIdentity(identity.public), b"message", confirmation)
+
+
+def test_a_confirmation_is_for_one_challenge_message_and_identity() -> None:
+    challenge, identity, other = KeyChallenge(), Identity(SEED), Identity.generate()
+    confirmation = identity.confirm(challenge.public, b"message")
+    public = PublicIdentity(identity.public)
+    halves = PublicIdentity(other.public[:32] + identity.public[32:])  # whose X25519 key is another's
+    for asks, party, message, given in (
+        (KeyChallenge(), public, b"message", confirmation),
+        (challenge, PublicIdentity(other.public), b"message", confirmation),
+        (challenge, halves, b"message", confirmation),
+        (challenge, halves, b"message", other.confirm(challenge.public, b"message")),
+        (challenge, public, b"messages", confirmation),
+        (challenge, public, b"message", confirmation[:-1]),
+        (challenge, public, b"message", b""),
+        (challenge, public, b"message", bytes([confirmation[0] ^ 1]) + confirmation[1:]),
+    ):
+        with pytest.raises(EncodingError, match="X25519 key is not confirmed"):
+            asks.verify(party, message, given)
+
+
+def test_no_secret_is_agreed_with_a_low_order_point() -> None:
+    identity, low = Identity(SEED), bytes(32)
+    with pytest.raises(EncodingError, match="low-order"):
+        KeyChallenge().verify(PublicIdentity(identity.public[:32] + low), b"message", bytes(32))
+    for challenge in (low, bytes(31), b""):
+        with pytest.raises(EncodingError, match="no X25519 key that a secret can be agreed with"):
+            identity.confirm(challenge, b"message")
+
+
+def test_a_challenge_shows_no_secret() -> None:
+    challenge = KeyChallenge()
+    assert len({KeyChallenge().public for _ in range(4)}) == 4
+    assert repr(challenge) == f"KeyChallenge(public={challenge.public.hex()[:16]}…)"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(challenge)

@@ -11,6 +11,7 @@ from secureagg.adapters.flower import envelope
 from secureagg.adapters.flower.engine import Grid, Message
 from secureagg.adapters.flower.exchange import replies
 from secureagg.errors import EncodingError, ParameterError, QuorumError
+from secureagg.identity import KeyChallenge
 from secureagg.roster import Label, PublicIdentity
 from secureagg.session import Prekey
 
@@ -108,10 +109,11 @@ class Enrolment:
     def _ask(
         self, members: Sequence[int], others: Sequence[int], message_type: str, timeout: float | None
     ) -> dict[int, str]:
+        challenge = KeyChallenge()
         counts = dict.fromkeys(others, 0) | dict.fromkeys(members, self._prekey_rounds)
         messages = [
             Message(
-                envelope.marked(envelope.SETUP, first=self.round_number, count=count),
+                envelope.marked(envelope.SETUP, first=self.round_number, count=count, challenge=challenge.public),
                 dst_node_id=node,
                 message_type=message_type,
             )
@@ -123,17 +125,20 @@ class Enrolment:
                 failures[node] = str(reply.error.reason)
                 continue
             try:
-                self._take(node, int(messages[0].metadata.run_id), reply)
+                self._take(node, int(messages[0].metadata.run_id), reply, challenge)
                 del failures[node]
             except (EncodingError, ParameterError) as error:
                 failures[node] = str(error)
         return failures
 
-    def _take(self, node: int, run: int, reply: Message) -> None:
+    def _take(self, node: int, run: int, reply: Message, challenge: KeyChallenge) -> None:
         """Keep what a node published. Raises: EncodingError or ParameterError if it cannot be, or is not its own."""
         identity, signature = envelope.part_in(reply, "identity"), envelope.part_in(reply, "signature")
+        confirmation = envelope.part_in(reply, "confirmation")
         settings, prekeys = envelope.part_in(reply, "settings"), envelope.parts_in(reply, "prekeys")
-        PublicIdentity(identity).verify(Label.ENROLMENT, envelope.enrolment_of(identity, run, node), signature)
+        party, enrolment = PublicIdentity(identity), envelope.enrolment_of(identity, run, node)
+        party.verify(Label.ENROLMENT, enrolment, signature)
+        challenge.verify(party, enrolment, confirmation)
         halves = {half for other, each in self.identities.items() if other != node for half in _halves(each)}
         if not halves.isdisjoint(_halves(identity)):
             raise ParameterError("it published another node's key; a roster with both would be refused")

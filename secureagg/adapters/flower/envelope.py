@@ -110,9 +110,9 @@ def number_in(message: Message, field: str) -> int:
 
 
 def enrolment_of(identity: bytes, run: int, node: int) -> bytes:
-    """Return what a node signs to show that this public identity is its own: run id, node id (8 bytes each), identity.
+    """Return what a node signs and confirms to show that an identity is its own: run id, node id (8 bytes each), it.
 
-    Without it a node could publish another's, before it does.
+    Without it a node could publish another's, or half of it, before it does.
     """
     return Writer().integer(run, 8).integer(node, 8).raw(identity).getvalue()
 

@@ -82,6 +82,7 @@ def _setup(node: Node, message: Message, context: Context) -> Message:
         envelope.SETUP,
         identity=identity.public,
         signature=identity.sign(Label.ENROLMENT, enrolment),
+        confirmation=identity.confirm(envelope.part_in(message, "challenge"), enrolment),
         settings=settings_of(context.run_config),
         prekeys=_prekeys(node, message),
     )

@@ -9,12 +9,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from secureagg.adapters.nvflare.enrolment import MAX_BATCH, Batch, Enrolment, Offer, require_prekeys
+from secureagg.adapters.nvflare.enrolment import MAX_BATCH, Batch, Enrolment, Invitation, Offer, require_prekeys
 from secureagg.adapters.nvflare.round import Ask, Replies, Round
 from secureagg.adapters.nvflare.session import session_of
 from secureagg.adapters.nvflare.terms import Model, Terms, require_model
 from secureagg.checks import require_whole
 from secureagg.errors import EncodingError, FaultyMemberError, ParameterError, QuorumError
+from secureagg.identity import KeyChallenge
 from secureagg.roster import Roster
 
 __all__ = ["Convener"]
@@ -74,12 +75,14 @@ class Convener:
         known: dict[str, bytes] = {}
         if self._convened is not None:
             known = dict(zip(self._convened.offer.sites, self._convened.offer.publics, strict=True))
-        replies = self._ask("enrol", dict.fromkeys(known or self._sites, batch.to_bytes()))
+        challenge = KeyChallenge()
+        invitation = Invitation(batch, challenge.public).to_bytes()
+        replies = self._ask("enrol", dict.fromkeys(known or self._sites, invitation))
         enrolled: dict[str, Enrolment] = {}
         refusals = dict(replies.refusals)
         for site, reply in sorted(replies.given.items()):
             try:
-                enrolled[site] = self._checked(site, reply, batch, known.get(site))
+                enrolled[site] = self._checked(site, reply, batch, challenge, known.get(site))
             except (EncodingError, ParameterError) as error:
                 refusals[site] = str(error)
         for site, other in _doubles(enrolled, self._terms.committee).items():
@@ -87,7 +90,7 @@ class Convener:
             enrolled.pop(site)
         self.absent |= refusals
         without = [site for site in self._terms.committee if site not in enrolled]
-        enrolled |= {site: Enrolment(public, (), b"") for site, public in known.items() if site not in enrolled}
+        enrolled |= {site: Enrolment(public, (), b"", b"") for site, public in known.items() if site not in enrolled}
         if without or len(enrolled) < max(2, self._terms.quorum):
             raise QuorumError(
                 f"{len(enrolled)} sites enrolled, the quorum is {self._terms.quorum}; committee sites without "
@@ -98,10 +101,12 @@ class Convener:
         offer = Offer(batch, sites, tuple(enrolled[site].public for site in sites), tuple(prekeys))
         return offer, Roster(offer.publics, (enrolled[site].public for site in self._terms.committee))
 
-    def _checked(self, site: str, reply: bytes, batch: Batch, known: bytes | None) -> Enrolment:
+    def _checked(
+        self, site: str, reply: bytes, batch: Batch, challenge: KeyChallenge, known: bytes | None
+    ) -> Enrolment:
         """Return a site's enrolment. Raises: EncodingError, ParameterError if it is not its own, or another's."""
         enrolment = Enrolment.from_bytes(reply)
-        enrolment.require_of(site, batch)
+        enrolment.require_of(site, batch, challenge)
         if known is not None and enrolment.public != known:
             raise ParameterError("enrolled with another identity than before in this job")
         if site in self._terms.committee:
@@ -125,10 +130,10 @@ class Convener:
 
 
 def _doubles(enrolled: Mapping[str, Enrolment], committee: Sequence[str]) -> dict[str, str]:
-    """Return the sites that enrolled with half an identity of another's, with that other; no roster can hold both.
+    """Return the sites that enrolled with a key of another's, with that other; no roster can hold both.
 
-    A signature says nothing of the X25519 half, so that a site can take another's. Committee sites come first, as the
-    job needs them, then it goes by name.
+    Each has shown that it holds its keys, so two such sites share a secret. Committee sites come first, as the job
+    needs them, then it goes by name.
     """
     owners: dict[bytes, str] = {}
     doubles: dict[str, str] = {}

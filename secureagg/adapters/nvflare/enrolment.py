@@ -2,8 +2,8 @@
 
 | message | from → to | says |
 |---|---|---|
-| Batch | server → site | which rounds prekeys are wanted for |
-| Enrolment | site → server | the site's public identity, signed for its name and the batch; a member's prekeys |
+| Invitation | server → site | which rounds prekeys are wanted for, and a challenge |
+| Enrolment | site → server | the site's public identity, shown to be its own for the batch; a member's prekeys |
 | Offer | server → site | the sites in order with their identities, and the committee's prekeys for the batch |
 
 A round of the job has the number `base` + its number in NVFlare. The server draws `base`, so that a journal that lives
@@ -16,17 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secureagg.errors import EncodingError
-from secureagg.identity import Identity
+from secureagg.identity import Identity, KeyChallenge
 from secureagg.roster import SIGNATURE_BYTES, Label, PublicIdentity
 from secureagg.session import Prekey
 from secureagg.wire import Reader, Writer
 
-__all__ = ["MAX_BATCH", "Batch", "Enrolment", "Offer", "require_prekeys"]
+__all__ = ["MAX_BATCH", "Batch", "Enrolment", "Invitation", "Offer", "require_prekeys"]
 
 MAX_BATCH = 1024
 _MAX_BASE = 2**62
 _MAX_SITES = 10**6
-_BATCH, _ENROLMENT, _OFFER, _VERSION = b"SAnb", b"SAne", b"SAno", 1
+_KEY_BYTES = 32
+_INVITATION, _ENROLMENT, _OFFER, _VERSION = b"SAni", b"SAne", b"SAno", 1
 
 
 @dataclass(frozen=True)
@@ -52,47 +53,60 @@ class Batch:
             raise reader.error(f"a batch of {batch.count} rounds from {batch.start} on is not served")
         return batch
 
+
+@dataclass(frozen=True)
+class Invitation:
+    """Asks a site to enrol for a batch, and to show by this `KeyChallenge` (32 bytes) that it holds its X25519 key."""
+
+    batch: Batch
+    challenge: bytes
+
     def to_bytes(self) -> bytes:
-        """Encode: magic, version, `write`."""
-        return self.write(Writer().raw(_BATCH).integer(_VERSION, 1)).getvalue()
+        """Encode: magic, version, the batch, the challenge (32)."""
+        return self.batch.write(Writer().raw(_INVITATION).integer(_VERSION, 1)).raw(self.challenge).getvalue()
 
     @classmethod
-    def from_bytes(cls, encoded: bytes) -> Batch:
+    def from_bytes(cls, encoded: bytes) -> Invitation:
         """Decode `to_bytes`; anything else is an EncodingError."""
-        reader = Reader(encoded, "batch")
-        reader.magic(_BATCH, _VERSION)
-        batch = cls.read(reader)
+        reader = Reader(encoded, "invitation")
+        reader.magic(_INVITATION, _VERSION)
+        invitation = cls(Batch.read(reader), bytes(reader.raw(_KEY_BYTES)))
         reader.end()
-        return batch
+        return invitation
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A site's public identity (64 bytes), its prekeys, none if it is not on the committee, and a signature (64).
+    """A site's public identity (64 bytes), and its prekeys, none if it is not on the committee.
 
-    The signature shows that the site holds the identity's secret: without it a site could publish another's.
+    It shows that it holds both keys by a signature (64) of the one and a confirmation (32) of the other: without them
+    it could publish another site's.
     """
 
     public: bytes
     prekeys: tuple[bytes, ...]
     signature: bytes
+    confirmation: bytes
 
     @classmethod
-    def signed(cls, identity: Identity, site: str, batch: Batch, prekeys: tuple[bytes, ...]) -> Enrolment:
-        """Return the enrolment of a site for a batch."""
-        signature = identity.sign(Label.ENROLMENT, _signed_by(site, batch, identity.public))
-        return cls(identity.public, prekeys, signature)
+    def signed(cls, identity: Identity, site: str, invited: Invitation, prekeys: tuple[bytes, ...]) -> Enrolment:
+        """Return the enrolment of a site for the batch it is invited to."""
+        message = _signed_by(site, invited.batch, identity.public)
+        signature = identity.sign(Label.ENROLMENT, message)
+        return cls(identity.public, prekeys, signature, identity.confirm(invited.challenge, message))
 
-    def require_of(self, site: str, batch: Batch) -> None:
+    def require_of(self, site: str, batch: Batch, challenge: KeyChallenge) -> None:
         """Raise EncodingError unless `site` itself enrolled with this identity, for this batch."""
-        PublicIdentity(self.public).verify(Label.ENROLMENT, _signed_by(site, batch, self.public), self.signature)
+        party, message = PublicIdentity(self.public), _signed_by(site, batch, self.public)
+        party.verify(Label.ENROLMENT, message, self.signature)
+        challenge.verify(party, message, self.confirmation)
 
     def to_bytes(self) -> bytes:
-        """Encode: magic, version, identity, count (4), length-prefixed prekeys, signature (64)."""
+        """Encode: magic, version, identity, count (4), length-prefixed prekeys, signature (64), confirmation (32)."""
         writer = Writer().raw(_ENROLMENT).integer(_VERSION, 1).raw(self.public).integer(len(self.prekeys), 4)
         for prekey in self.prekeys:
             writer.blob(prekey)
-        return writer.raw(self.signature).getvalue()
+        return writer.raw(self.signature).raw(self.confirmation).getvalue()
 
     @classmethod
     def from_bytes(cls, encoded: bytes) -> Enrolment:
@@ -103,7 +117,7 @@ class Enrolment:
         if count > MAX_BATCH:
             raise reader.error(f"{count} prekeys, at most {MAX_BATCH} are asked for")
         prekeys = tuple(bytes(reader.blob()) for _ in range(count))
-        enrolment = cls(public, prekeys, bytes(reader.raw(SIGNATURE_BYTES)))
+        enrolment = cls(public, prekeys, bytes(reader.raw(SIGNATURE_BYTES)), bytes(reader.raw(_KEY_BYTES)))
         reader.end()
         return enrolment
 

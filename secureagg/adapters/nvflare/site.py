@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from secureagg.adapters.budgets import require_budget
-from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer, require_prekeys
+from secureagg.adapters.nvflare.enrolment import Enrolment, Invitation, Offer, require_prekeys
 from secureagg.adapters.nvflare.home import Home
 from secureagg.adapters.nvflare.record import Pinned
 from secureagg.adapters.nvflare.session import session_of
@@ -75,15 +75,16 @@ class Site:
             raise EncodingError("a message of an unknown kind")
         return calls[verb](message)
 
-    def enrol(self, batch: bytes) -> bytes:
+    def enrol(self, invitation: bytes) -> bytes:
         """Return this site's enrolment for a batch of rounds."""
-        wanted = Batch.from_bytes(batch)
+        invited = Invitation.from_bytes(invitation)
+        wanted = invited.batch
         with self._lock:
             self._record.require_base(wanted.base)
             first = wanted.base + wanted.start
             numbers = range(first, first + wanted.count) if self._member is not None else ()
             prekeys = tuple(self._member.prekey(number) for number in numbers if self._member is not None)
-            return Enrolment.signed(self._identity, self.name, wanted, prekeys).to_bytes()
+            return Enrolment.signed(self._identity, self.name, invited, prekeys).to_bytes()
 
     def pin(self, offer: bytes) -> bytes:
         """Pin who takes part, or refuse; return the roster's digest, by which the server sees that all agree."""

@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 from secureagg import Identity, ParameterError, Roster, Session
 from secureagg.adapters.flower import Committee, SecureGrid, secure_mod
 from secureagg.adapters.flower.node import Node
+from secureagg.identity import KeyChallenge
 from tests.adapters import common
 from tests.adapters.flower.local import LocalGrid, context_of, secured, terms_of, train_message, training_app
 from tests.federation import seeded
@@ -280,7 +281,9 @@ def test_marked_messages_without_their_fields_are_refused(tmp_path: Path, phase:
 
 def test_a_server_cannot_make_a_member_write_without_end(tmp_path: Path) -> None:
     message = train_message(101)
-    message.content["secureagg"] = ConfigRecord({"phase": "setup", "first": 1, "count": 10**9})
+    message.content["secureagg"] = ConfigRecord(
+        {"phase": "setup", "first": 1, "count": 10**9, "challenge": KeyChallenge().public}
+    )
     reply = training_app([secure_mod(terms_of())])(message, context_of(0, tmp_path))
     assert "number of prekeys" in reply.error.reason
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import secureagg as sa
-from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Offer
+from secureagg.adapters.nvflare.enrolment import Batch, Enrolment, Invitation, Offer
 from secureagg.adapters.nvflare.round import Replies
 from secureagg.adapters.nvflare.site import Site
+from secureagg.identity import KeyChallenge
 from tests.adapters import common
 from tests.adapters.nvflare.federation import SITES, Job, terms_of
 from tests.adapters.nvflare.names import named, ordered
@@ -20,19 +21,19 @@ from tests.federation import same
 # A site that enrols with what is not its own is named and left out; it does not end the job.
 
 
-def enrolling(job: Job, site: str, change: Callable[[Batch, Enrolment], Enrolment]) -> None:
+def enrolling(job: Job, site: str, change: Callable[[Invitation, Enrolment], Enrolment]) -> None:
     """Have a site change its enrolment."""
     honest = job.sites[site].enrol
 
     def enrol(message: bytes) -> bytes:
-        return change(Batch.from_bytes(message), Enrolment.from_bytes(honest(message))).to_bytes()
+        return change(Invitation.from_bytes(message), Enrolment.from_bytes(honest(message))).to_bytes()
 
     job.sites[site].enrol = enrol  # type: ignore[method-assign]
 
 
 def test_a_site_that_publishes_anothers_identity(job: Job) -> None:
     public = job.sites["site-1"]._identity.public
-    enrolling(job, "site-4", lambda batch, mine: replace(mine, public=public))
+    enrolling(job, "site-4", lambda invited, mine: replace(mine, public=public))
     outcome = job.round_of(SITES[:3])
     assert outcome.refused == {"site-4": "the signature of this enrolment is wrong"}
     assert same(ordered(outcome.mean), common.expected_mean(range(3)))
@@ -46,14 +47,19 @@ def test_a_site_that_replays_anothers_enrolment(job: Job) -> None:
 
 def test_an_enrolment_of_another_batch(job: Job) -> None:
     identity = job.sites["site-4"]._identity
-    enrolling(job, "site-4", lambda batch, _: Enrolment.signed(identity, "site-4", replace(batch, base=1), ()))
+
+    def of_another(invited: Invitation, mine: Enrolment) -> Enrolment:
+        other = replace(invited, batch=replace(invited.batch, base=1))
+        return Enrolment.signed(identity, "site-4", other, ())
+
+    enrolling(job, "site-4", of_another)
     assert "signature" in job.round_of(SITES[:3]).refused["site-4"]
 
 
 def test_of_two_sites_with_one_secret_one_is_left_out(folder: Path) -> None:
     job = Job(folder, terms_of(committee=SITES[:2]))
     identity = job.sites["site-3"]._identity
-    enrolling(job, "site-4", lambda batch, _: Enrolment.signed(identity, "site-4", batch, ()))
+    enrolling(job, "site-4", lambda invited, _: Enrolment.signed(identity, "site-4", invited, ()))
     assert job.round_of(SITES[:3]).refused == {"site-4": "enrolled with a key of site-3"}
 
 
@@ -61,15 +67,29 @@ def test_a_site_that_takes_half_an_identity_of_a_member(folder: Path) -> None:
     job = Job(folder, terms_of(committee=SITES[1:]))
     mixed = sa.Identity.generate()
     mixed.public = mixed.public[:32] + job.sites["site-4"]._identity.public[32:]
-    enrolling(job, "site-1", lambda batch, _: Enrolment.signed(mixed, "site-1", batch, ()))
-    assert job.round_of(SITES[1:]).refused == {"site-1": "enrolled with a key of site-4"}
+    enrolling(job, "site-1", lambda invited, _: Enrolment.signed(mixed, "site-1", invited, ()))
+    reason = "this identity's X25519 key is not confirmed; it may be somebody else's"
+    assert job.round_of(SITES[1:]).refused == {"site-1": reason}
+
+
+def test_a_confirmation_made_for_another_challenge(job: Job) -> None:
+    identity, earlier = job.sites["site-4"]._identity, KeyChallenge().public
+    enrolling(
+        job, "site-4", lambda invited, _: Enrolment.signed(identity, "site-4", replace(invited, challenge=earlier), ())
+    )
+    assert "X25519 key is not confirmed" in job.round_of(SITES[:3]).refused["site-4"]
+
+
+def test_a_challenge_that_is_no_key(job: Job) -> None:
+    with pytest.raises(sa.EncodingError, match="the challenge is no X25519 key"):
+        job.sites["site-4"].enrol(Invitation(Batch(job.convener._base, 1, 16), bytes(32)).to_bytes())
 
 
 def test_another_identity_in_a_later_batch(folder: Path) -> None:
     job = Job(folder, terms_of(), batch=1)
     job.round(1)
     stranger = sa.Identity.generate()
-    enrolling(job, "site-4", lambda batch, _: Enrolment.signed(stranger, "site-4", batch, ()))
+    enrolling(job, "site-4", lambda invited, _: Enrolment.signed(stranger, "site-4", invited, ()))
     outcome = job.round(2)
     assert job.convener.absent == {"site-4": "enrolled with another identity than before in this job"}
     assert outcome.sites == SITES  # its first identity is the one that counts
@@ -78,14 +98,14 @@ def test_another_identity_in_a_later_batch(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda batch, mine: replace(mine, prekeys=mine.prekeys[:-1]), "15 prekeys for a batch of 16 rounds"),
-        (lambda batch, mine: replace(mine, prekeys=mine.prekeys[::-1]), "prekey 0 of the batch is of another"),
-        (lambda batch, mine: replace(mine, prekeys=(b"x",) * batch.count), "prekey: truncated"),
+        (lambda invited, mine: replace(mine, prekeys=mine.prekeys[:-1]), "15 prekeys for a batch of 16 rounds"),
+        (lambda invited, mine: replace(mine, prekeys=mine.prekeys[::-1]), "prekey 0 of the batch is of another"),
+        (lambda invited, mine: replace(mine, prekeys=(b"x",) * invited.batch.count), "prekey: truncated"),
     ],
     ids=["too few", "other rounds", "no prekeys"],
 )
 def test_a_member_without_prekeys_is_named(
-    job: Job, change: Callable[[Batch, Enrolment], Enrolment], reason: str
+    job: Job, change: Callable[[Invitation, Enrolment], Enrolment], reason: str
 ) -> None:
     enrolling(job, "site-2", change)
     with pytest.raises(sa.QuorumError, match=rf"without prekeys: \['site-2'\]; site-2: {reason}"):
@@ -93,8 +113,9 @@ def test_a_member_without_prekeys_is_named(
 
 
 def test_a_member_with_the_prekeys_of_another(job: Job) -> None:
-    others = Enrolment.from_bytes(job.sites["site-1"].enrol(Batch(job.convener._base, 1, 16).to_bytes())).prekeys
-    enrolling(job, "site-2", lambda batch, mine: replace(mine, prekeys=others))
+    invitation = Invitation(Batch(job.convener._base, 1, 16), KeyChallenge().public)
+    others = Enrolment.from_bytes(job.sites["site-1"].enrol(invitation.to_bytes())).prekeys
+    enrolling(job, "site-2", lambda invited, mine: replace(mine, prekeys=others))
     with pytest.raises(sa.QuorumError, match="site-2: prekey 0 of the batch is of another member"):
         job.convener.convene(1)
 
@@ -135,7 +156,7 @@ def test_another_base_of_round_numbers_within_a_job(job: Job, restart: bool) -> 
     job.convener.convene(1)
     site = restarted(job, "site-4") if restart else job.sites["site-4"]
     with pytest.raises(sa.ParameterError, match="another base"):
-        site.enrol(Batch(7, 0, 1).to_bytes())
+        site.enrol(Invitation(Batch(7, 0, 1), KeyChallenge().public).to_bytes())
     with pytest.raises(sa.ParameterError, match="another base"):
         site.pin(replace(offered(job), batch=Batch(7, 1, 16)).to_bytes())
 
@@ -195,11 +216,15 @@ def test_a_record_that_is_damaged(job: Job) -> None:
 # Messages.
 
 OFFER = Offer(Batch(5, 1, 1), ("a", "b"), (bytes(64), b"\1" * 64), ((b"key", b""),))
-MESSAGES = [Batch(2**40, 3, 32), Enrolment(bytes(64), (b"one", b"two"), b"\2" * 64), OFFER]
+MESSAGES = [
+    Invitation(Batch(2**40, 3, 32), b"\3" * 32),
+    Enrolment(bytes(64), (b"one", b"two"), b"\2" * 64, b"\4" * 32),
+    OFFER,
+]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_messages_are_canonical(message: Batch | Enrolment | Offer) -> None:
+def test_messages_are_canonical(message: Invitation | Enrolment | Offer) -> None:
     encoded = message.to_bytes()
     assert type(message).from_bytes(encoded) == message
     for broken in (encoded[:-1], encoded + b"\0", b"X" + encoded[1:]):
@@ -207,18 +232,10 @@ def test_messages_are_canonical(message: Batch | Enrolment | Offer) -> None:
             type(message).from_bytes(broken)
 
 
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        Batch(2**62, 0, 1).to_bytes(),
-        Batch(0, 2**62, 1).to_bytes(),
-        Batch(0, 0, 0).to_bytes(),
-        Batch(0, 0, 1025).to_bytes(),
-    ],
-)
-def test_a_batch_that_no_job_needs(encoded: bytes) -> None:
+@pytest.mark.parametrize("batch", [Batch(2**62, 0, 1), Batch(0, 2**62, 1), Batch(0, 0, 0), Batch(0, 0, 1025)], ids=repr)
+def test_a_batch_that_no_job_needs(batch: Batch) -> None:
     with pytest.raises(sa.EncodingError, match="not served"):
-        Batch.from_bytes(encoded)
+        Invitation.from_bytes(Invitation(batch, bytes(32)).to_bytes())
 
 
 def test_a_site_stands_once_in_an_offer() -> None:
