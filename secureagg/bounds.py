@@ -30,15 +30,14 @@ __all__ = [
     "fit",
     "fit_proven",
     "fit_sharing",
-    "message_limit",
     "packing_bounds",
     "proven_bounds",
+    "sharing_bounds",
     "steering",
 ]
 
 FAILURE_BITS = 40  # each of two tails (errors, key sum) is missed with probability ≤ 2^-40 over the whole round
 SMOOTHING_BITS = 128  # statistical distance of the Hint-MLWE reduction (eprint 2023/623, Theorem 1)
-SOUNDNESS_BITS = 100
 MAX_DELTA = 2**31  # a larger Δ buys nothing: Δ/2 is then a million times the errors' standard deviation
 PROVEN_CHUNKS_PER_KEY = 2  # `Packing.coefficients` says why
 
@@ -119,7 +118,7 @@ def error_bound(ring: RingParameters, contributions: int, coefficients: int) -> 
     return noise_bound(ring.sigma, contributions, coefficients, FAILURE_BITS)
 
 
-def message_limit(packing: Packing) -> int:
+def _message_limit(packing: Packing) -> int:
     """Return M = L·Σ_k 2^(Wk)."""
     return sum(packing.field_limit << (packing.field_bits * k) for k in range(packing.fields))
 
@@ -197,14 +196,12 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
             threshold=threshold,
             prime=ring.modulus,
         )
-        _require_sound(statement)
         noise_statement = None
         if noise.members:
             # Noise is as long as √d coordinates make it, so its coordinates are bounded by the range argument.
             noise_statement = replace(
                 statement, max_weight=0, norm_bound=noise.norm_bound, value_limit=noise.value_limit
             )
-            _require_sound(noise_statement)
         return Proven(packing, statement, value_range, noise_statement)
     raise ParameterError(
         f"{ring.name}: Δ > 4E and 4c·B_e/(Δ − 4E) ≤ √(n/64) fail even for one field a coefficient: {demand.clients} "
@@ -236,7 +233,7 @@ def _proven_packings(ring: RingParameters, demand: Demand, value_range: int) -> 
                 break
             needed = -(-widest // delta)
         else:
-            steers_weight = demand.max_weight > 1 and sizes.weight_field == 0 and 2 * (n * widest + honest) >= delta
+            steers_weight = _weight_in_reach(sizes, demand) and 2 * (n * widest + honest) >= delta
             if (
                 16 * EXCEEDING_DIVISOR * c * c * squared <= sizes.key_coefficients * (delta - 4 * honest) ** 2
                 and not steers_weight
@@ -245,12 +242,9 @@ def _proven_packings(ring: RingParameters, demand: Demand, value_range: int) -> 
                 yield packing, squared
 
 
-def _require_sound(statement: Statement) -> None:
-    if statement.soundness_bits < SOUNDNESS_BITS:
-        terms = ", ".join(f"{name} {bits:.1f}" for name, bits in statement.soundness_terms.items())
-        raise ParameterError(
-            f"soundness ≥ {SOUNDNESS_BITS} bits fails: {statement.soundness_bits:.1f} ({terms}); use fewer values"
-        )
+def _weight_in_reach(packing: Packing, demand: Demand) -> bool:
+    """Return whether errors could move the sum of weights: it stands in a lowest field, and is not |S| anyway."""
+    return demand.max_weight > 1 and packing.weight_field == 0
 
 
 def _root_up(square: int) -> int:
@@ -280,17 +274,33 @@ def _keys(packing: Packing) -> int:
 def fit_sharing(packing: Packing, contributions: int, committee: Committee, *, proofs: bool) -> Sharing:
     """Return how keys are shared: over the ring's F_q with proofs, else over the smallest F_p that holds their sum."""
     secrets = packing.keys * packing.ring.degree
-    largest = noise_bound(packing.ring.sigma, contributions, secrets, FAILURE_BITS)
-    modulus = packing.ring.modulus if proofs else max(2 * largest, committee.size) + 1
-    while not is_prime(modulus):
-        modulus += 1
+    modulus = packing.ring.modulus
+    if not proofs:
+        modulus = max(2 * _key_sum_bound(packing, contributions), committee.size) + 1
+        while not is_prime(modulus):
+            modulus += 1
     return Sharing(secrets, modulus, committee.size, committee.members_needed)
+
+
+def _key_sum_bound(packing: Packing, contributions: int) -> int:
+    """Return what |Σs| exceeds in some coefficient of honest keys with probability ≤ 2^-40."""
+    return noise_bound(packing.ring.sigma, contributions, packing.keys * packing.ring.degree, FAILURE_BITS)
+
+
+def sharing_bounds(packing: Packing, sharing: Sharing, contributions: int, *, proofs: bool) -> tuple[Bound, ...]:
+    """Return the inequalities of `fit_sharing` with numbers."""
+    p, k = sharing.modulus, sharing.members
+    points = Bound("every member has a point of its own", "p > k", f"{p} > {k}")
+    if proofs:
+        return (Bound("the key sum is the one that decrypts", "p = q", f"{p} = {packing.ring.modulus}"), points)
+    twice = 2 * _key_sum_bound(packing, contributions)
+    return (Bound("the key sum fits its field", "p > 2·max|Σs|", f"{p} > {twice}"), points)
 
 
 def packing_bounds(packing: Packing, errors: int) -> tuple[Bound, ...]:
     """Return the inequalities of `fit` with numbers; `errors` is E."""
     ring = packing.ring
-    most = 2 * packing.delta * message_limit(packing) + packing.delta // 2 + errors
+    most = 2 * packing.delta * _message_limit(packing) + packing.delta // 2 + errors
     return (
         Bound(
             "no field overflows",
@@ -311,7 +321,7 @@ def proven_bounds(proven: Proven, demand: Demand, errors: int) -> tuple[Bound, .
     packing, statement, noise = proven.packing, proven.statement, demand.noise
     n, c = demand.contributions, demand.corrupt + noise.corrupt
     q, delta, steps, widest = packing.ring.modulus, packing.delta, steering(statement), _root_up(statement.error_bound)
-    room, most = 2 ** (packing.field_bits - 1) - 1, 2 * (delta * message_limit(packing) + n * widest) + delta // 2
+    room, most = 2 ** (packing.field_bits - 1) - 1, 2 * (delta * _message_limit(packing) + n * widest) + delta // 2
     one = 4 * math.sqrt(statement.error_bound) / (delta - 4 * errors)
     most_steered = math.sqrt(packing.key_coefficients / EXCEEDING_DIVISOR)
     return (
@@ -331,6 +341,17 @@ def proven_bounds(proven: Proven, demand: Demand, errors: int) -> tuple[Bound, .
             f"q − 2(Δ·M + contributions·⌈B_e⌉) − Δ/2 = 2^{math.log2(q - most):.1f}, log2 q = {math.log2(q):.2f}",
         ),
         Bound("honest errors stay below Δ/4", "Δ > 4E", f"{delta} > {4 * errors}"),
+        *(
+            [
+                Bound(
+                    "errors cannot steer the sum of weights",
+                    "2(contributions·⌈B_e⌉ + E) < Δ",
+                    f"{2 * (n * widest + errors)} < {delta}",
+                )
+            ]
+            if _weight_in_reach(packing, demand)
+            else []
+        ),
         Bound(
             f"{c} corrupt {'clients and members' if noise.members else 'clients'} cannot spoil the sum",
             "4c·B_e/(Δ − 4E) ≤ √(n/64)",

@@ -70,8 +70,3 @@ class Committee:
         """c, as a number."""
         assert self.assumed_corrupt is not None
         return self.assumed_corrupt
-
-    @property
-    def tolerated_dropouts(self) -> int:
-        """How many honest members may be away while the round still opens: k − c − t, at least 0."""
-        return max(0, self.size - self.colluding - self.members_needed)

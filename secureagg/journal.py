@@ -1,21 +1,20 @@
 """A member's journal: its secret prekeys until they are spent, and its one answer per roster and round number.
 
-A directory of small files. Each file appears whole or not at all (written, synced, then linked into place, which fails
-if the name is taken), so that two processes with one journal cannot both answer, and a crash at any point leaves
-either no answer or the answer. A prekey's file is overwritten and unlinked once its answer is journalled; what a file
-system or a disk keeps of overwritten blocks is beyond this module (docs/threat-model.md).
+A directory of small files, each made once (`durable`), so that two processes with one journal cannot both answer, and a
+crash at any point leaves either no answer or the answer. A prekey's file is overwritten and unlinked once its answer is
+journalled; what a file system or a disk keeps of overwritten blocks is beyond this module (docs/threat-model.md).
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from secureagg.durable import make_once, sync_directory
 from secureagg.errors import EncodingError, ParameterError
 
-__all__ = ["Journal", "make_once"]
+__all__ = ["Journal"]
 
 _DIGEST_BYTES = 32
 _PREKEY_BYTES = 32
@@ -67,7 +66,7 @@ class Journal:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def answer(self, roster: bytes, round_number: int) -> tuple[bytes, bytes] | None:
         """Return (request digest, answer) given under this roster for this round number, or None."""
@@ -101,30 +100,3 @@ def _round_of(path: Path) -> int:
     if not (number.isascii() and number.isdecimal()):
         raise ParameterError(f"{path} is no file of the journal; remove it")
     return int(number)
-
-
-def make_once(path: Path, content: bytes) -> bool:
-    """Make `path` with `content`, whole and durable, unless it exists; return whether it was made now."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(name, path)
-            made = True
-        except FileExistsError:
-            made = False
-    finally:
-        os.unlink(name)
-    _sync_directory(path.parent)
-    return made
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -95,6 +95,12 @@ class RoundPlan:
         require_whole("assumed_corrupt_clients", self.assumed_corrupt_clients, 0, self.clients)
         require_whole("value_bits", self.value_bits, MIN_VALUE_BITS, MAX_VALUE_BITS)
         require_whole("max_weight", self.max_weight, 1, 2**31 - 1)
+        for name, value, kind, make in (
+            ("layout", self.layout, Layout, "Layout.of(weights)"),
+            ("committee", self.committee, Committee, "Committee(size)"),
+        ):
+            if not isinstance(value, kind):
+                raise ParameterError(f"{name} is a {type(value).__name__}, a {kind.__name__} is expected: {make}")
         require_whole("the layout's size d", self.layout.size, 1, MAX_VALUES)
         require_flag("proofs", self.proofs)
         require_flag("rotate", self.rotate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from secureagg.bounds import FAILURE_BITS, SMOOTHING_BITS, Bound, Proven, packing_bounds, proven_bounds
+from secureagg.bounds import FAILURE_BITS, SMOOTHING_BITS, Bound, Proven, packing_bounds, proven_bounds, sharing_bounds
 from secureagg.dp.accounting import accountant, epsilon
 from secureagg.packings import proven_choices
 from secureagg.ring.bounds import smoothing_parameter
@@ -74,7 +74,7 @@ def bounds(plan: RoundPlan) -> tuple[Bound, ...]:
             if plan.proven is None
             else proven_bounds(plan.proven, plan.demand, plan.error_bound)
         ),
-        Bound("the key sum fits its field", "p > 2·max|Σs| and p > k", f"{plan.sharing.modulus}"),
+        *sharing_bounds(packing, plan.sharing, plan.contributors, proofs=plan.proofs),
         Bound("Hint-MLWE reduction", "σ ≥ 2√2·η", f"{ring.sigma} ≥ {width:.2f} for {revealed} revealed"),
         Bound("one set of clients per round", "3t > 2k + c", f"{3 * t} > {2 * k + c}"),
         Bound(

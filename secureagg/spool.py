@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from secureagg.durable import sync_directory
 from secureagg.errors import ParameterError
 from secureagg.ids import ClientIds
 from secureagg.payload import ContributionView, require_length, require_possible_length
@@ -171,7 +172,7 @@ class DirectorySpool:
     def fix(self) -> None:
         """Note that the set of clients is fixed: whoever goes on with this directory after a crash keeps to it."""
         (self._path / "fixed").touch()
-        _sync_directory(self._path)
+        sync_directory(self._path)
         self.fixed = True
 
     def noted(self, what: str) -> bool:
@@ -184,7 +185,7 @@ class DirectorySpool:
             (self._path / what).touch(exist_ok=False)
         except FileExistsError:
             _require_first(what, True)
-        _sync_directory(self._path)
+        sync_directory(self._path)
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
@@ -198,7 +199,7 @@ class DirectorySpool:
                 def keep(client_id: int) -> None:
                     os.fsync(copy.fileno())
                     os.rename(name, self._file(client_id))
-                    _sync_directory(self._path)
+                    sync_directory(self._path)
 
                 yield Staged(ContributionView(self._plan, _file_reader(copy.fileno()), length), keep)
             finally:
@@ -230,7 +231,7 @@ class DirectorySpool:
         """Write the file `tally`."""
         file = self._path / "tally"
         _replace(file, tally)
-        _sync_directory(self._path)
+        sync_directory(self._path)
         return file.read_bytes
 
     def _stored(self) -> Iterator[int]:
@@ -302,11 +303,3 @@ def _replace(path: Path, content: Iterable[bytes]) -> None:
     with temporary.open("wb") as file:
         file.writelines(content)
     temporary.rename(path)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

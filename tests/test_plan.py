@@ -8,6 +8,7 @@ import time
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,6 +180,8 @@ def test_fields_without_a_default_are_asked_for(dropped: str) -> None:
         ({"allow_insecure": 1}, "allow_insecure is True or False, not 1"),
         ({"allow_insecure": False}, "INSECURE_N64_Q52 is a toy set"),
         ({"parameters": "N1024_Q26"}, "no parameter set is called 'N1024_Q26'"),
+        ({"layout": [np.zeros(3)]}, r"layout is a list, a Layout is expected: Layout.of\(weights\)"),
+        ({"committee": 3}, r"committee is a int, a Committee is expected: Committee\(size\)"),
         ({"layout": flat(2**40 + 1)}, r"the layout's size d must be a whole number in \[1, 1099511627776\]"),
         (
             {"max_weight": 2**30, "clients": 2**18},

@@ -195,12 +195,6 @@ def test_more_corrupt_clients_than_the_decoder_withstands_are_refused() -> None:
     assert fewest == sorted(fewest, reverse=True) and fewest[0] == few
 
 
-def test_too_little_soundness_is_refused_with_its_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds_module, "SOUNDNESS_BITS", 103)
-    with pytest.raises(ParameterError, match=r"soundness ≥ 103 bits fails: 10\d\.\d \(projection 128.0, .*queries"):
-        proven_plan()
-
-
 def test_two_chunks_a_key_must_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds_module, "SMOOTHING_BITS", 300)
     with pytest.raises(ParameterError, match=r"σ = 6.6 < 2√2·η for 2 chunks"):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import secureagg as sa
@@ -66,6 +67,43 @@ def test_the_verifier_shares_no_code_with_the_library(stored: Stored) -> None:
     command = [sys.executable, "-P", str(VECTORS / "verify_proven.py"), str(FILE)]
     run = subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(VECTORS)}, capture_output=True)
     assert run.stdout.decode().endswith("163 values for 4 members, a proof of 111104 bytes\n")
+
+
+@pytest.mark.parametrize("max_weight", [1, 100])
+@pytest.mark.parametrize("value_bits", [4, 8, 12])
+@pytest.mark.parametrize("clients", [3, 30, 300])
+@pytest.mark.parametrize("size", [100, 1000, 3000])
+def test_the_documented_rules_give_the_librarys_packing(
+    verifier: Any, size: int, clients: int, value_bits: int, max_weight: int
+) -> None:
+    """Where every rule binds: among these are plans whose weight errors could steer with one field more."""
+    update = [np.zeros(size, dtype=np.float32)]
+    plan = sa.RoundPlan(
+        layout=sa.Layout.of(update),
+        clients=clients,
+        quorum=2,
+        l2_clip=1.0,
+        value_bits=value_bits,
+        committee=sa.Committee(4, mode="robust"),
+        max_weight=max_weight,
+        parameters="N2048_Q52",
+        proofs=True,
+        assumed_corrupt_clients=0,
+    )
+    assert plan.proven is not None and plan.proven.statement.value_limit == 0 and plan.packing.keys == 1
+    by_hand = verifier.ProvenPlan(plan.to_bytes(), plan.proof_bytes)
+    packing = plan.packing
+    found = (by_hand.f, by_hand.W, by_hand.delta, by_hand.L, by_hand.coefficients, by_hand.J, by_hand.E)
+    assert found == (
+        packing.fields,
+        packing.field_bits,
+        packing.delta,
+        packing.field_limit,
+        packing.coefficients,
+        packing.chunks,
+        plan.error_bound,
+    )
+    assert by_hand.contribution == plan.bytes_per_client
 
 
 def resealed(stored: Stored, change: Callable[[bytearray], None]) -> None:

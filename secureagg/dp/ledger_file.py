@@ -20,6 +20,7 @@ import json
 import os
 from pathlib import Path
 
+from secureagg.durable import sync_directory
 from secureagg.errors import EncodingError, ParameterError
 
 __all__ = ["LedgerFile"]
@@ -45,7 +46,7 @@ class LedgerFile:
             self._lock()
             self._require_in_place()  # it may have been replaced between opening and locking
             self._recover()
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         except BaseException:
             self.close()
             raise
@@ -173,11 +174,3 @@ def _is_whole(tail: bytes) -> bool:
 
 def _canonical(body: object) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

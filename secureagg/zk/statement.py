@@ -61,6 +61,7 @@ class Statement:
                 f"no proof: 81·4^m + 2^{widest} < q fails with m = {self.projection_bits} projection bits: a sum of "
                 "squares could wrap mod q; use fewer value_bits, or a larger value_bound"
             )
+        _ = self.shape  # which has the soundness that is asked for, or is refused
 
     @cached_property
     def projection_bits(self) -> int:

@@ -101,7 +101,10 @@ class ProvenPlan(Plan):
             if self.delta <= 4 * self.E:
                 return False
             if s >= -(-root_up(self.Be2) // self.delta):
-                return True
+                chunk, place = divmod(self.d, f * self.N)  # of the weight, and its place there, field after field
+                in_field_0 = place < min(self.N, self.coefficients - chunk * self.N)
+                still = 2 * (self.n_max * root_up(self.Be2) + self.E) < self.delta
+                return still or self.max_weight == 1 or not in_field_0
             s = -(-root_up(self.Be2) // self.delta)
 
     def _share(self) -> None:

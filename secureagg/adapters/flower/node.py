@@ -27,17 +27,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from secureagg.adapters.budgets import ledger_of
 from secureagg.adapters.flower.engine import Context
 from secureagg.committee import CommitteeMember
 from secureagg.dp.ledger import Ledger
+from secureagg.durable import make_directory, make_once
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.identity import Identity
-from secureagg.journal import make_once
 from secureagg.plan import RoundPlan
 from secureagg.roster import Roster
 from secureagg.session import Session
@@ -57,9 +57,8 @@ class Node:
         """Return this node's identity, made now if it has none."""
         if self._setting("secureagg-identity") is None:
             path = self._seed()
-            _make(path.parent)
-            with _written(path):
-                make_once(path, Identity.generate().to_seed())
+            make_directory(path.parent)
+            make_once(path, Identity.generate().to_seed())
         return self.identity()
 
     def identity(self) -> Identity:
@@ -92,8 +91,7 @@ class Node:
             return
         digest = hashlib.sha256(roster.committee.encoded).digest()
         path = self._directory(self.identity()) / f"committee-{self._context.run_id}"
-        with _written(path):
-            make_once(path, digest)
+        make_once(path, digest)
         if _read("this run's committee", path) != digest:
             raise ParameterError("the server names another committee than earlier in this run")
 
@@ -115,11 +113,9 @@ class Node:
         `Identity.claim` holds within one process, and Flower may start one for every message.
         """
         directory = self._directory(self.identity()) / "claims"
-        _make(directory)
+        make_directory(directory)
         path = directory / f"{session.roster.digest().hex()}-{session.round_number}"
-        with _written(path):
-            made = make_once(path, b"")
-        if not made:
+        if not make_once(path, b""):
             raise ParameterError(f"this node has already contributed to round {session.round_number} under this roster")
 
     def ledger(self, plan: RoundPlan) -> AbstractContextManager[Ledger | None]:
@@ -128,7 +124,7 @@ class Node:
 
     def _directory(self, identity: Identity) -> Path:
         directory = self._home() / identity.public.hex()[:32]
-        _make(directory)
+        make_directory(directory)
         return directory
 
     def _seed(self) -> Path:
@@ -162,18 +158,3 @@ def _read(key: str, path: Path) -> bytes:
     if len(content) > _LARGEST_FILE:
         raise ParameterError(f"{key}={path} cannot be read: larger than {_LARGEST_FILE} bytes")
     return content
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ParameterError(f"{directory} cannot be made: {error.strerror}") from error

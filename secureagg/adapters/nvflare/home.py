@@ -20,9 +20,9 @@ from pathlib import Path
 from secureagg.adapters.budgets import ledger_of
 from secureagg.adapters.nvflare.record import JobRecord
 from secureagg.dp.ledger import Ledger
+from secureagg.durable import make_directory, make_once
 from secureagg.errors import ParameterError
 from secureagg.identity import Identity
-from secureagg.journal import make_once
 from secureagg.plan import RoundPlan
 from secureagg.roster import PublicIdentity
 
@@ -37,10 +37,7 @@ class Home:
         self._shared = _shared(workspace)
         self._own = self._shared / site
         self.site = site
-        try:
-            self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ParameterError(f"{self._own} cannot be used: {error.strerror}") from error
+        make_directory(self._own)
 
     def identity(self) -> Identity:
         """Return this site's identity, made on first use and the same from then on."""
@@ -78,7 +75,7 @@ class Home:
 def write_roster(workspace: str | os.PathLike[str], publics: dict[str, bytes]) -> Path:
     """Write the roster file of a workspace and return its path; the same file goes to every site."""
     path = _shared(workspace) / "roster.json"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent)
     text = json.dumps({site: public.hex() for site, public in sorted(publics.items())}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
     return path

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secureagg.committee import CommitteeMember
+from secureagg.durable import make_directory, make_once
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.identity import Identity
-from secureagg.journal import make_once
 from secureagg.wire import Reader, Writer
 
 __all__ = ["JobRecord", "Pinned"]
@@ -49,11 +49,8 @@ class JobRecord:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        try:
-            for part in (directory, directory / "claims"):
-                part.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise ParameterError(f"{directory} cannot be used: {error.strerror}") from error
+        for part in (directory, directory / "claims"):
+            make_directory(part)
 
     def pinned(self) -> Pinned | None:
         """Return what was pinned, or None."""
