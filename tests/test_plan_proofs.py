@@ -229,7 +229,8 @@ def test_the_report_says_what_is_proven_and_what_not() -> None:
         "any 4 of 5 open the sum (robust)",
         "3 corrupt clients cannot spoil the sum: 4c·B_e/(Δ − 4E) ≤ √(n/64)",
         f"Δ > 4E: {plan.packing.delta} > {4 * plan.error_bound}",
-        f"p > 2·max|Σs| and p > k: {Q}",
+        f"p = q: {Q} = {Q}",
+        f"p > k: {Q} > 5",
         "nothing is differentially private",
     ):
         assert text in report

@@ -24,7 +24,6 @@ from secureagg.dp.mechanisms import Mechanism
 from secureagg.errors import BudgetExhausted, EncodingError, FaultyClientError, ParameterError
 from secureagg.events import Event
 from secureagg.he import tenseal
-from secureagg.he.tenseal_wire import Payload
 from secureagg.identity import Identity
 from secureagg.layout import Layout
 from secureagg.payload import Header
@@ -290,15 +289,12 @@ class TensealRound:
 
     def finish(self) -> Aggregate:
         with self._register.finishing():
-            mean: Weights = list(tenseal.decrypt(self._aggregation.secret, self._sum.to_bytes()))
+            mean: Weights = list(tenseal.decrypt(self._aggregation.secret, self._sum.to_bytes(), self._layout))
         register = self._register
         return Aggregate(mean, tuple(sorted(register.admitted)), register.refused, register.bytes_up, register.seconds)
 
     def _add(self, client: int, payload: bytes) -> None:
         try:
-            # A sum of several would add up as well, and take the places of clients still to come.
-            if len(Payload.from_bytes(payload).nonces) != 1:
-                raise Refused(client, "the payload is a sum of several contributions")
-            self._sum.add(payload)
+            self._sum.add(payload, at_most=1)
         except EncodingError as error:
             raise Refused(client, str(error)) from error

@@ -26,6 +26,8 @@ __all__ = ["SealFile", "SealObject", "seal_context", "seal_errors", "sealapi"]
 
 SealObject = Any  # an object of tenseal.sealapi, which ships no types
 
+_MOST_POLYNOMIALS = 16  # of a ciphertext: SEAL_CIPHERTEXT_SIZE_MAX in its util/defines.h
+
 
 class _Saved(Protocol):
     def save(self, path: str) -> None: ...
@@ -102,12 +104,12 @@ class SealFile:
         """Fill `target`, a SecretKey, PublicKey or Ciphertext, from bytes that are exactly that, valid in `context`.
 
         The bytes may be anybody's: `seal_format.plain_object` checks every length in them, and SEAL the content
-        against the context, every residue below its prime. Compressed, an object of at most two polynomials is read.
+        against the context, every residue below its prime.
 
         Raises: EncodingError naming `what`; then the content of `target` is unspecified.
         """
         parameters = context.key_context_data().parms()
-        words = 2 * parameters.poly_modulus_degree() * len(parameters.coeff_modulus())
+        words = _MOST_POLYNOMIALS * parameters.poly_modulus_degree() * len(parameters.coeff_modulus())
         plain = plain_object(type(target).__name__, encoded, words, what)
         self._file.seek(0)
         written = self._file.write(plain)

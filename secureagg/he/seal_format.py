@@ -32,7 +32,7 @@ _PARAMETERS_ID_BYTES = 32
 _SEED_MEMBERS_BYTES = 1 + 64  # which generator, and its seed
 _OVERHEAD_BYTES = 256  # of an object's members beside its residues, or more
 _WINDOW_BYTES = 1 << 23  # SEAL's own limit on a Zstandard window
-_PIECE_BYTES = 1 << 10  # of compressed input at a time: Zstandard makes at most 32 MiB of it
+_PIECE_BYTES = 1 << 8  # of compressed input at a time: Zstandard makes at most 8 MiB of it
 
 
 def write_object(members: Writer) -> bytes:
@@ -50,16 +50,18 @@ def words_object(words: Words) -> bytes:
 def plain_object(kind: str, encoded: bytes | memoryview, words: int, what: str) -> bytes:
     """Return the same object without compression. kind: SecretKey, PublicKey or Ciphertext, as SEAL calls them.
 
-    words: the most residues that compressed bytes may inflate to.
+    words: the most residues that it may hold.
 
     Raises: EncodingError naming `what` unless `encoded` is one whole object of that kind with every length in it as
     its content has it; MissingExtraError if it is compressed by Zstandard and `zstandard` is not installed.
     """
-    reader = Reader(encoded, what)
+    reader, limit = Reader(encoded, what), 8 * words + _OVERHEAD_BYTES
     version, compression = _read_header(reader)
     members = reader.raw(reader.remaining)
+    if len(members) > limit:
+        raise reader.error(f"longer than the {limit} bytes that its parameters can fill")
     if compression != _NO_COMPRESSION:
-        members = memoryview(_inflated(compression, members, 8 * words + _OVERHEAD_BYTES, what))
+        members = memoryview(_inflated(compression, members, limit, what))
     _CHECKS[kind](Reader(members, what), version)
     return _header(version, len(members)) + members
 

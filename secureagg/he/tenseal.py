@@ -27,7 +27,7 @@ from secureagg.errors import EncodingError, ParameterError, UnattributedFault
 from secureagg.he.seal_files import SealFile, SealObject, seal_errors, sealapi
 from secureagg.he.tenseal_keys import PublicKey, SecretKey, generate_keys
 from secureagg.he.tenseal_parameters import ROUNDING_LIMIT, CkksParameters, choose_parameters
-from secureagg.he.tenseal_wire import NONCE_BYTES, Payload
+from secureagg.he.tenseal_wire import NONCE_BYTES, Expected, Payload
 from secureagg.layout import Layout, Weights
 
 __all__ = [
@@ -76,8 +76,9 @@ def encrypt(key: PublicKey | SecretKey, weights: Weights, weight: float = 1.0) -
 class Accumulator:
     """The sum so far. Its memory is two sums (one is for staging) and 16 bytes a contribution.
 
-    A payload that is refused changes nothing. Without `layout` the first payload's holds for all, so an aggregator
-    that knows the model should give it. Not for two threads at once.
+    A payload that is refused changes nothing. Without `layout` the first payload's holds for all, whoever sent it and
+    however large a model it names (compressed, a ciphertext of few values is some hundred bytes): an aggregator that
+    knows the model gives its layout. Not for two threads at once.
     """
 
     def __init__(self, public: PublicKey, layout: Layout | None = None) -> None:
@@ -88,7 +89,10 @@ class Accumulator:
         """Return an empty accumulator for payloads of the same key and layout as this one."""
         first = Payload.from_bytes(payload)
         accumulator = cls.__new__(cls)
-        accumulator._begin(first.parameters, first.key_id, first.layout)
+        try:
+            accumulator._begin(first.parameters, first.key_id, first.layout)
+        except ParameterError as error:
+            raise EncodingError(f"payload: {error}") from error
         return accumulator
 
     def _begin(self, parameters: CkksParameters, key_id: bytes, layout: Layout | None) -> None:
@@ -104,17 +108,18 @@ class Accumulator:
         """How many contributions are inside."""
         return len(self._nonces)
 
-    def add(self, payload: bytes) -> None:
+    def add(self, payload: bytes, *, at_most: int | None = None) -> None:
         """Add a contribution, or a sum of contributions. Their order changes no bit of the result.
 
+        at_most: how many may be inside; 1 where each client sends its own, as a sum takes the places of others.
+
         Raises: EncodingError: damaged bytes or an unknown version; another key, other parameters, another layout
-        (the tensor is named); a contribution that is already inside; more contributions than clients were planned;
-        a ciphertext that SEAL refuses.
+        (the tensor is named); a contribution that is already inside; more contributions than clients were planned, or
+        `at_most`; a ciphertext that SEAL refuses.
         """
-        incoming = Payload.from_bytes(payload)
-        incoming.require_key(self._parameters, self._key_id)
-        if self._layout is not None:
-            incoming.require_layout(self._layout)
+        incoming = Payload.from_bytes(payload, Expected(self._parameters, self._key_id, self._layout))
+        if at_most is not None and len(incoming.nonces) > at_most:
+            raise EncodingError(f"payload: a sum of {len(incoming.nonces)} contributions, at most {at_most} is taken")
         repeated = self._nonces.intersection(incoming.nonces)
         if repeated:
             raise EncodingError(f"payload: contribution {min(repeated).hex()} has already been added")
@@ -128,7 +133,8 @@ class Accumulator:
 
     def _stage(self, incoming: Payload) -> None:
         """Make `_staged` the sum with `incoming`, and touch nothing else."""
-        self._staged = self._staged or [sealapi().Ciphertext() for _ in incoming.ciphertexts]
+        if len(self._staged) != len(incoming.ciphertexts):  # none yet, or those of a payload that was refused
+            self._staged = [sealapi().Ciphertext() for _ in incoming.ciphertexts]
         with SealFile() as file:
             for index, encoded in enumerate(incoming.ciphertexts):
                 staged = self._staged[index]
@@ -165,17 +171,19 @@ def add(payloads: Iterable[bytes]) -> bytes:
     return accumulator.to_bytes()
 
 
-def decrypt(secret: SecretKey, total: bytes) -> list[NDArray[np.floating[Any]]]:
+def decrypt(secret: SecretKey, total: bytes, layout: Layout | None = None) -> list[NDArray[np.floating[Any]]]:
     """Return the weighted mean of the contributions in `total` (one alone is opened as well).
+
+    layout: the model's; without it, the one that `total` names, however large.
 
     Guarantees: every sum is the exact integer sum of what was encrypted, or nothing is returned.
 
-    Raises: EncodingError: damaged bytes, another key or other parameters, a ciphertext SEAL refuses.
+    Raises: EncodingError: damaged bytes, another key, other parameters or another layout, a ciphertext SEAL refuses.
     UnattributedFault: the content is not a sum that honest contributions give: a slot farther than 1/4 from an
-    integer (wrong key, a wrapped sum), above the bound for that many contributions, or not zero where it must be.
+    integer (wrong key, a wrapped sum), above the bound for that many contributions, not zero where it must be, or a
+    mean that its tensor's dtype cannot hold.
     """
-    payload = Payload.from_bytes(total)
-    payload.require_key(secret.parameters, secret.key_id)
+    payload = Payload.from_bytes(total, Expected(secret.parameters, secret.key_id, layout))
     grid, size, count = payload.parameters.grid, payload.layout.size, len(payload.nonces)
     sums = _decrypt_sums(secret, payload)
     values, weight_sum, padding = sums[:size], float(sums[size]), sums[size + 1 :]
@@ -189,7 +197,10 @@ def decrypt(secret: SecretKey, total: bytes) -> list[NDArray[np.floating[Any]]]:
             f"{count} · {grid.unit_weight} ≤ Σm ≤ {count} · {largest_weight:.0f} does not hold for the sum of "
             "weights; the number of contributions inside is not the announced one"
         )
-    return payload.layout.unflatten(grid.mean(values, weight_sum))
+    try:
+        return payload.layout.unflatten(grid.mean(values, weight_sum))
+    except ParameterError as error:
+        raise UnattributedFault(f"the mean: {error}") from error
 
 
 def _decrypt_sums(secret: SecretKey, payload: Payload) -> NDArray[np.float64]:
@@ -197,14 +208,14 @@ def _decrypt_sums(secret: SecretKey, payload: Payload) -> NDArray[np.float64]:
     parameters, context, seal = payload.parameters, payload.parameters.context(), sealapi()
     decryptor, encoder = seal.Decryptor(context, secret.seal_key()), seal.CKKSEncoder(context)
     ciphertext, plain = seal.Ciphertext(), seal.Plaintext()
-    sums = np.empty((len(payload.ciphertexts), parameters.ring_degree))
+    sums: list[NDArray[np.float64]] = []  # each made when its ciphertext is there
     with SealFile() as file:
         for index, encoded in enumerate(payload.ciphertexts):
             _load_ciphertext(ciphertext, file, parameters, encoded, index)
             decryptor.decrypt(ciphertext, plain)
             slots = np.fromiter(encoder.decode_complex(plain), np.complex128, parameters.ring_degree // 2)
             values = slots.view(np.float64)
-            np.rint(values, out=sums[index])
+            sums.append(np.rint(values))
             values -= sums[index]
             residual = float(np.abs(values, out=values).max())
             if not residual <= ROUNDING_LIMIT:
@@ -212,7 +223,7 @@ def _decrypt_sums(secret: SecretKey, payload: Payload) -> NDArray[np.float64]:
                     f"ciphertext {index}: a slot is {residual:.2f} from an integer, at most {ROUNDING_LIMIT} is "
                     "expected; it was made under another key, or its sum wrapped around"
                 )
-    return sums.reshape(-1)
+    return np.concatenate(sums)
 
 
 def _encryption(key: PublicKey | SecretKey, context: SealObject) -> Callable[[SealObject], SealObject]:

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from secureagg.errors import EncodingError, ParameterError
 from secureagg.he.seal_files import SealFile, SealObject, sealapi
 from secureagg.he.tenseal_parameters import CkksParameters, choose_parameters
 from secureagg.he.tenseal_wire import KEY_ID_BYTES, checked, with_checksum
@@ -106,6 +107,10 @@ def generate_keys(
 
 
 def _load(target: SealObject, parameters: CkksParameters, encoded: bytes, what: str) -> SealObject:
+    try:
+        context = parameters.context()
+    except ParameterError as error:
+        raise EncodingError(f"{what}: {error}") from error
     with SealFile() as file:
-        file.load(target, parameters.context(), encoded, what)
+        file.load(target, context, encoded, what)
     return target

@@ -44,6 +44,7 @@ __all__ = ["CkksParameters", "choose_parameters"]
 
 MODULUS_CAPS = {2048: 53, 4096: 106, 8192: 214}  # bits of q·P for 128 bits of security, by N
 _SPECIAL_BITS = {2048: 14, 4096: 16, 8192: 17}  # the narrowest that hold a prime ≡ 1 mod 2N
+_MOST_PRIMES = 3  # two of q and a special one: more are never planned
 _NARROWEST, _WIDEST = 20, 60  # bits of a prime of q: enough primes exist, and SEAL takes no wider
 ERROR_VARIANCE = 21 / 2  # SEAL's sample_poly_cbd; its Gaussian alternative has 3.2² = 10.24
 TAIL = 37  # T above
@@ -79,6 +80,8 @@ class CkksParameters:
         widths = [prime.bit_length() for prime in self.primes]
         if not widths or not all(_NARROWEST <= width <= _WIDEST for width in widths[:-1] or widths):
             raise ParameterError(f"one prime of q or more, each of {_NARROWEST} to {_WIDEST} bits, is required")
+        if len(self.primes) > _MOST_PRIMES or any(prime % (2 * self.ring_degree) != 1 for prime in self.primes):
+            raise ParameterError(f"at most {_MOST_PRIMES} primes, each ≡ 1 mod 2N, are required")
         if self.total_bits > self.modulus_cap:
             raise ParameterError(
                 f"log2(q·P) ≤ {self.modulus_cap} is required for N={self.ring_degree}: {self.total_bits} bits"
@@ -184,15 +187,16 @@ class CkksParameters:
 
     @classmethod
     def read(cls, reader: Reader) -> CkksParameters:
-        """Read what `write` wrote. Raises: EncodingError if an inequality fails or SEAL refuses the primes."""
+        """Read what `write` wrote. Raises: EncodingError if an inequality fails.
+
+        No context is made: that takes SEAL milliseconds and stays in memory, whoever sent this.
+        """
         grid, ring_degree, scale_bits = Grid.read(reader), reader.integer(4), reader.integer(1)
         primes = tuple(reader.integer(8) for _ in range(reader.integer(1)))
         try:
-            parameters = cls(grid, ring_degree, primes, scale_bits)
-            parameters.context()
+            return cls(grid, ring_degree, primes, scale_bits)
         except ParameterError as error:
             raise reader.error(str(error)) from error
-        return parameters
 
 
 def choose_parameters(clients: int, magnitude: float, precision: float, max_weight: float = 1.0) -> CkksParameters:

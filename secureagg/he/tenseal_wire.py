@@ -16,11 +16,13 @@ from secureagg.he.tenseal_parameters import CkksParameters
 from secureagg.layout import Layout
 from secureagg.wire import Reader, Writer
 
-__all__ = ["KEY_ID_BYTES", "NONCE_BYTES", "Payload", "checked", "with_checksum"]
+__all__ = ["KEY_ID_BYTES", "NONCE_BYTES", "Expected", "Payload", "checked", "with_checksum"]
 
 KEY_ID_BYTES = 32
 NONCE_BYTES = 16  # 2^64 contributions before two collide by chance
 _CHECKSUM_BYTES = 32
+_LEAST_CIPHERTEXT_BYTES = 4 + 16  # its length and SEAL's header
+_LONGER = 16  # times the length of the layout that is known: up to there the tensor is named that differs
 _MAGIC, _VERSION = b"secureagg-ckks-sum", 1
 
 
@@ -77,15 +79,18 @@ class Payload:
         return with_checksum(writer)
 
     @classmethod
-    def from_bytes(cls, encoded: bytes | memoryview) -> Payload:
+    def from_bytes(cls, encoded: bytes | memoryview, expected: Expected | None = None) -> Payload:
         """Decode `to_bytes`; ciphertexts are views of `encoded`, not yet seen by SEAL.
 
-        Raises: EncodingError if a length, an order or an inequality of the parameters is wrong.
+        Raises: EncodingError if a length, an order or an inequality of the parameters is wrong, or something is not
+        as expected.
         """
         reader = checked(encoded, _MAGIC, _VERSION, "payload")
         parameters = CkksParameters.read(reader)
         key_id = bytes(reader.raw(KEY_ID_BYTES))
-        layout = Layout.from_bytes(reader.blob())
+        if expected is not None:
+            expected.require_key(parameters, key_id)
+        layout = Layout.from_bytes(reader.blob()) if expected is None else expected.layout_in(reader.blob())
         count = reader.integer(4)
         if not 1 <= count <= parameters.grid.clients:
             raise reader.error(f"1 ≤ contributions ≤ clients={parameters.grid.clients} is required: {count}")
@@ -93,28 +98,47 @@ class Payload:
         nonces = tuple(joined[start : start + NONCE_BYTES] for start in range(0, len(joined), NONCE_BYTES))
         if any(first >= second for first, second in pairwise(nonces)):
             raise reader.error("the nonces are not in ascending order, each once")
-        expected, found = parameters.ciphertexts(layout.size), reader.integer(4)
-        if found != expected:
-            raise reader.error(f"{layout.size} values and the weight take {expected} ciphertexts, not {found}")
+        needed, found = parameters.ciphertexts(layout.size), reader.integer(4)
+        if found != needed:
+            raise reader.error(f"{layout.size} values and the weight take {needed} ciphertexts, not {found}")
+        if reader.remaining < found * _LEAST_CIPHERTEXT_BYTES:
+            raise reader.error(f"truncated: {found} ciphertexts do not fit the {reader.remaining} bytes left")
         ciphertexts = [reader.blob() for _ in range(found)]
         reader.end()
         return cls(parameters, key_id, layout, nonces, ciphertexts)
 
+
+@dataclass(frozen=True)
+class Expected:
+    """What a receiver knows of the payloads it takes. It is compared before anything is made of what follows."""
+
+    parameters: CkksParameters
+    key_id: bytes
+    layout: Layout | None = None
+
     def require_key(self, parameters: CkksParameters, key_id: bytes) -> None:
-        """Raise EncodingError unless this was encrypted with these parameters under this key."""
-        if self.parameters != parameters:
+        """Raise EncodingError unless a payload was encrypted with these parameters under this key."""
+        if parameters != self.parameters:
             raise EncodingError(
-                f"payload: made for other parameters: {self.parameters.grid} with {self.parameters.summary()}; "
-                f"expected {parameters.grid} with {parameters.summary()}"
+                f"payload: made for other parameters: {parameters.grid} with {parameters.summary()}; "
+                f"expected {self.parameters.grid} with {self.parameters.summary()}"
             )
-        if self.key_id != key_id:
+        if key_id != self.key_id:
             raise EncodingError(
-                f"payload: encrypted under key {self.key_id.hex()[:16]}…, expected key {key_id.hex()[:16]}…"
+                f"payload: encrypted under key {key_id.hex()[:16]}…, expected key {self.key_id.hex()[:16]}…"
             )
 
-    def require_layout(self, layout: Layout) -> None:
-        """Raise EncodingError naming the first tensor in which this differs from `layout`."""
+    def layout_in(self, encoded: memoryview) -> Layout:
+        """Decode a payload's layout. Raises: EncodingError naming the first tensor in which it is not this one."""
+        if self.layout is None:
+            return Layout.from_bytes(encoded)
+        own = self.layout.to_bytes()
+        if encoded == own:
+            return self.layout
+        if len(encoded) > _LONGER * len(own):
+            raise EncodingError(f"payload: a layout of {len(encoded)} bytes, {len(own)} expected")
         try:
-            layout.require_same(self.layout)
+            self.layout.require_same(Layout.from_bytes(encoded))
         except ParameterError as error:
             raise EncodingError(f"payload: {error}") from error
+        raise EncodingError("payload: a layout that is not in canonical form")

@@ -133,7 +133,7 @@ class TestRefusals:
 
     def test_a_sum_of_several(self, aggregation: TensealAggregation) -> None:
         both = tenseal.add([tenseal.encrypt(aggregation.public, update_of(seed)) for seed in range(2)])
-        self.refuses(aggregation, lambda current: both, "sum of several")
+        self.refuses(aggregation, lambda current: both, "a sum of 2 contributions, at most 1 is taken")
 
     def test_what_somebody_else_sent(self, aggregation: TensealAggregation) -> None:
         current = aggregation.begin(1, MODEL, range(4))

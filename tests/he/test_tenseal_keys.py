@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 
 from secureagg.errors import EncodingError
 from secureagg.he.tenseal import PublicKey, SecretKey, decrypt, encrypt, generate_keys
+from secureagg.he.tenseal_wire import with_checksum
+from secureagg.ring.params import is_prime
+from secureagg.wire import Writer
 
 Keys = tuple[PublicKey, SecretKey]
 
@@ -76,9 +80,29 @@ def test_a_key_of_another_set_is_refused(keys: Keys, of_secret: bool) -> None:
 
 def test_parameters_that_seal_refuses_are_refused(keys: Keys) -> None:
     """Primes pass the inequalities, but are none."""
-    parameters = replace(keys[0].parameters, primes=(keys[0].parameters.primes[0] - 2,))
+    (prime,), step = keys[0].parameters.primes, 2 * keys[0].parameters.ring_degree
+    composite = next(q for q in range(prime - step, 0, -step) if not is_prime(q))
+    parameters = replace(keys[0].parameters, primes=(composite,))
     with pytest.raises(EncodingError, match="SEAL refuses"):
         PublicKey.from_bytes(replace(keys[0], parameters=parameters).to_bytes())
+
+
+@pytest.mark.parametrize(
+    "primes",
+    [lambda q, n: (q, 0), lambda q, n: (q, 1), lambda q, n: (q, 2 * n), lambda q, n: (q + 2,), lambda q, n: (q,) * 4],
+)
+def test_primes_that_no_set_has_are_refused_before_anything_is_computed(
+    keys: Keys, primes: Callable[[int, int], tuple[int, ...]]
+) -> None:
+    (prime,), degree = keys[0].parameters.primes, keys[0].parameters.ring_degree
+    writer = Writer().raw(b"secureagg-ckks-public-key").integer(1, 1)
+    keys[0].parameters.grid.write(writer)
+    named = primes(prime, degree)
+    writer.integer(degree, 4).integer(keys[0].parameters.scale_bits, 1).integer(len(named), 1)
+    for each in named:
+        writer.integer(each, 8)
+    with pytest.raises(EncodingError, match=r"each ≡ 1 mod 2N|log2\(q·P\)|SEAL refuses"):
+        PublicKey.from_bytes(with_checksum(writer.blob(b"")))
 
 
 def test_no_repr_shows_key_material(keys: Keys) -> None:

@@ -180,11 +180,50 @@ def test_a_refused_payload_changes_nothing(keys: Keys, payloads: dict[str, bytes
 
 def test_a_refused_first_payload_does_not_fix_the_layout(keys: Keys) -> None:
     accumulator = Accumulator(keys[0])
-    broken = replace(Payload.from_bytes(encrypt(keys[0], [np.ones(2)])), ciphertexts=[b"not SEAL's"])
+    broken = replace(Payload.from_bytes(encrypt(keys[0], [np.ones(2)])), ciphertexts=[b"not what SEAL wrote"])
     with pytest.raises(EncodingError, match="not one whole SEAL object"):
         accumulator.add(broken.to_bytes())
     accumulator.add(encrypt(keys[0], [np.ones(3)]))
     assert accumulator.contributions == 1
+
+
+@pytest.mark.parametrize("refused", [10, 3 * 2048 + 10], ids=["fewer", "more"])
+@pytest.mark.parametrize("contributions", [1, 2, 3])
+def test_a_refused_first_payload_of_another_size_leaves_nothing(keys: Keys, refused: int, contributions: int) -> None:
+    """Of fewer or more ciphertexts than what is admitted later, which stage in its place."""
+    accumulator, template = Accumulator(keys[0]), Payload.from_bytes(encrypt(keys[0], [np.ones(refused)]))
+    broken = replace(template, ciphertexts=[*template.ciphertexts[:-1], b"not what SEAL wrote"])
+    with pytest.raises(EncodingError, match="not one whole SEAL object"):
+        accumulator.add(broken.to_bytes())
+    model = np.linspace(-1, 1, 2048 + 10)
+    for _ in range(contributions):
+        accumulator.add(encrypt(keys[0], [model]))
+    (mean,) = decrypt(keys[1], accumulator.to_bytes())
+    assert np.abs(mean - model).max() < keys[0].parameters.grid.precision
+
+
+def test_a_total_of_another_layout_is_refused_by_who_knows_it(keys: Keys) -> None:
+    total = encrypt(keys[0], [np.ones(3)])
+    assert len(decrypt(keys[1], total, LAYOUT)) == 1
+    with pytest.raises(EncodingError, match=r"tensor 0 is float64\[3\], expected float64\[4\]"):
+        decrypt(keys[1], total, Layout(((4,),), ("float64",)))
+
+
+def test_a_sum_takes_no_places_of_others(keys: Keys) -> None:
+    accumulator = Accumulator(keys[0])
+    both = add([encrypt(keys[0], [np.ones(3)]), encrypt(keys[0], [np.ones(3)])])
+    with pytest.raises(EncodingError, match="a sum of 2 contributions, at most 1 is taken"):
+        accumulator.add(both, at_most=1)
+    accumulator.add(both, at_most=2)
+    assert accumulator.contributions == 2
+
+
+def test_a_mean_that_its_dtype_cannot_hold_is_nobodys_fault(keys: Keys, forge: Forge) -> None:
+    public, secret = generate_keys(2, 1000.0, 1.0, 100.0)
+    grid = public.parameters.grid
+    forged = forge(public, Layout(((1,),), ("float16",)), np.array([grid.contribution_bound, grid.unit_weight]))
+    with pytest.raises(UnattributedFault, match="tensor 0: a value does not fit float16"):
+        decrypt(secret, forged.to_bytes())
 
 
 @pytest.mark.parametrize(

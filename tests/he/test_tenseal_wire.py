@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from secureagg.errors import EncodingError
 from secureagg.he.tenseal import PublicKey, SecretKey
-from secureagg.he.tenseal_wire import Payload
+from secureagg.he.tenseal_wire import Expected, Payload
 from secureagg.layout import Layout
 
 Keys = tuple[PublicKey, SecretKey]
@@ -22,7 +22,7 @@ NONCES = tuple(bytes([first]) * 16 for first in (1, 2, 9))
 
 @pytest.fixture(scope="module")
 def payload(keys: Keys) -> Payload:
-    return Payload(keys[0].parameters, keys[0].key_id, LAYOUT, NONCES, [b"seal's bytes"])
+    return Payload(keys[0].parameters, keys[0].key_id, LAYOUT, NONCES, [b"sixteen of SEAL."])
 
 
 def test_the_layout_of_the_bytes(payload: Payload) -> None:
@@ -39,8 +39,8 @@ def test_the_layout_of_the_bytes(payload: Payload) -> None:
         + layout
         + struct.pack("<I", 3)
         + b"".join(NONCES)
-        + struct.pack("<II", 1, 12)
-        + b"seal's bytes"
+        + struct.pack("<II", 1, 16)
+        + b"sixteen of SEAL."
     )
     assert payload.to_bytes() == body + hashlib.sha256(body).digest()
 
@@ -87,7 +87,7 @@ def test_lengths_are_checked_behind_the_checksum_too(payload: Payload, data: st.
         (52, b"\x00", "one prime of q or more"),
         (53, struct.pack("<Q", 12289), "of 20 to 60 bits"),
         (53, struct.pack("<Q", 1032193), "< q is required"),
-        (53, struct.pack("<Q", (1 << 53) - 1), "SEAL refuses"),
+        (53, struct.pack("<Q", (1 << 53) - 1), "each ≡ 1 mod 2N"),
         (93, b"\xff", "truncated"),
         (97, struct.pack("<I", 1), "layout: .*trailing"),
         (101, b"\x05", "layout: tensor 0 has unknown dtype code 5"),
@@ -98,8 +98,9 @@ def test_lengths_are_checked_behind_the_checksum_too(payload: Payload, data: st.
         (133, bytes([3]) * 16, "ascending order, each once"),
         (181, struct.pack("<I", 2), "take 1 ciphertexts, not 2"),
         (181, struct.pack("<I", 0), "take 1 ciphertexts, not 0"),
-        (185, struct.pack("<I", 13), "truncated"),
-        (185, struct.pack("<I", 11), "1 trailing bytes"),
+        (103, struct.pack("<Q", 2**13), "take 5 ciphertexts, not 1"),
+        (185, struct.pack("<I", 17), "truncated"),
+        (185, struct.pack("<I", 15), "1 trailing bytes"),
     ],
 )
 def test_each_field_is_checked_behind_the_checksum(payload: Payload, offset: int, content: bytes, message: str) -> None:
@@ -112,12 +113,18 @@ def test_each_field_is_checked_behind_the_checksum(payload: Payload, offset: int
 
 def test_other_keys_parameters_and_layouts_are_told_apart(keys: Keys, other_keys: Keys, payload: Payload) -> None:
     parameters, key_id = keys[0].parameters, keys[0].key_id
-    payload.require_key(parameters, key_id)
-    payload.require_layout(LAYOUT)
-    with pytest.raises(EncodingError, match=f"under key {key_id.hex()[:16]}…, expected key"):
-        payload.require_key(parameters, other_keys[0].key_id)
+    encoded = payload.to_bytes()
     fewer = replace(parameters, grid=replace(parameters.grid, clients=4))
-    with pytest.raises(EncodingError, match=r"other parameters: .*clients=5.*expected .*clients=4"):
-        payload.require_key(fewer, key_id)
-    with pytest.raises(EncodingError, match=r"tensor 1 is float64\[2, 2\], expected float64\[4\]"):
-        payload.require_layout(Layout(((3,), (4,)), ("float32", "float64")))
+    other = Layout(((3,), (4,)), ("float32", "float64"))
+    assert Payload.from_bytes(encoded, Expected(parameters, key_id, LAYOUT)) == payload
+    assert Payload.from_bytes(encoded, Expected(parameters, key_id)) == payload
+    for expected, message in (
+        (Expected(parameters, other_keys[0].key_id), f"under key {key_id.hex()[:16]}…, expected key"),
+        (Expected(fewer, key_id), r"other parameters: .*clients=5.*expected .*clients=4"),
+        (Expected(parameters, key_id, other), r"tensor 1 is float64\[2, 2\], expected float64\[4\]"),
+    ):
+        with pytest.raises(EncodingError, match=message):
+            Payload.from_bytes(encoded, expected)
+    scalars = replace(payload, layout=Layout(((),) * 300, ("float32",) * 300))
+    with pytest.raises(EncodingError, match=r"a layout of 604 bytes, 32 expected"):  # and not one of them is looked at
+        Payload.from_bytes(scalars.to_bytes(), Expected(parameters, key_id, LAYOUT))
