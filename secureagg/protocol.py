@@ -20,7 +20,7 @@ from secureagg.identity import Identity
 from secureagg.layout import Weights
 from secureagg.session import Session
 
-__all__ = ["Participant", "run_round"]
+__all__ = ["Participant", "open_sum", "run_round"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,20 @@ def run_round(
             aggregator.admit(payload)
         except FaultyClientError as error:
             refused[error.client_id] = error.reason
+    result = open_sum(aggregator, session, members)
+    refused = {client_id: reason for client_id, reason in refused.items() if client_id not in result.clients}
+    return replace(result, refused={**refused, **result.refused})
+
+
+def open_sum(aggregator: Aggregator, session: Session, members: Sequence[CommitteeMember]) -> Result:
+    """Return what these members open of all that was admitted: share check where the committee is robust, and answers.
+
+    Raises: as `Aggregator.close`, `CommitteeMember.respond` and `Aggregator.open`.
+    """
     reports = None
     if session.plan.committee.mode == "robust":
         check = aggregator.share_check()
         reports = [member.check(session, check) for member in members]
     request = aggregator.close(reports)
-    answering = [member for member in members if session.member_id(member.public) in aggregator.asked]
-    result = aggregator.open([member.respond(session, request) for member in answering])
-    refused = {client_id: reason for client_id, reason in refused.items() if client_id not in result.clients}
-    return replace(result, refused={**refused, **result.refused})
+    asked = [member for member in members if session.member_id(member.public) in aggregator.asked]
+    return aggregator.open([member.respond(session, request) for member in asked])

@@ -72,6 +72,11 @@ def toy_plan(**changes: Any) -> sa.RoundPlan:
     return sa.RoundPlan(**(fields | changes))
 
 
+def frames_of(aggregator: sa.Aggregator) -> list[bytes]:
+    """Return the sum so far, frame by frame."""
+    return [aggregator._sum.total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
+
+
 @dataclass
 class Federation:
     """Everybody who takes part in a round. `session(n)` makes the session of another round number."""

@@ -20,7 +20,7 @@ from secureagg.errors import (
     QuorumError,
 )
 from tests.cheating import Parts
-from tests.federation import Federation, answers_of, federation, same
+from tests.federation import Federation, answers_of, federation, frames_of, same
 
 
 @pytest.fixture
@@ -37,14 +37,13 @@ def robust() -> Iterator[Federation]:
 
 def state_of(aggregator: sa.Aggregator) -> tuple[Any, ...]:
     """Return all an admission may change: the sum, who is in it, and what the spool holds."""
-    frames = range(len(aggregator._session.plan.packing.frames))
     spool = getattr(aggregator._spool, "_path", None)
     files = (
         sorted((path.name, path.read_bytes()) for path in spool.iterdir())
         if spool
         else list(aggregator._spool.clients())
     )
-    return tuple(aggregator._sum.total.frame(index) for index in frames), aggregator.clients, tuple(files)
+    return tuple(frames_of(aggregator)), aggregator.clients, tuple(files)
 
 
 def opened(everyone: Federation, aggregator: sa.Aggregator, members: list[int] | None = None) -> sa.Result:

@@ -20,7 +20,7 @@ from secureagg.errors import (
 )
 from secureagg.exchange import CHECK, REVEAL, Request
 from tests.cheating import dealing, signed_check
-from tests.federation import Federation, answers_of, federation
+from tests.federation import Federation, answers_of, federation, frames_of
 from tests.noise import admitted, closed, contribution, given, noisy_federation, opened
 from tests.proving import forged
 from tests.zk.cheating import PRODUCT, SUM
@@ -141,11 +141,11 @@ def test_an_id_beyond_the_members_is_nobodys(everyone: Federation) -> None:
 
 def test_a_members_noise_is_admitted_once(everyone: Federation) -> None:
     aggregator = admitted(everyone)
-    before = [aggregator._sum.total.frame(i) for i in range(len(everyone.plan.packing.frames))]
+    before = frames_of(aggregator)
     with pytest.raises(FaultyMemberError, match="of this member is already admitted") as caught:
         aggregator.admit(everyone.members[LIAR].add_noise(everyone.session))
     assert caught.value.member_id == LIAR
-    assert [aggregator._sum.total.frame(i) for i in range(len(before))] == before
+    assert frames_of(aggregator) == before
 
 
 def test_noise_of_another_round_is_refused(everyone: Federation) -> None:
@@ -294,12 +294,12 @@ def test_a_large_committee_in_hopeless_dispute_is_told_so() -> None:
 def refuse(everyone: Federation, payload: bytes, why: str) -> None:
     """Assert that an aggregator refuses this, blames the member, and goes on as if nothing had been."""
     aggregator = admitted(everyone, clients=[0], members=[0])
-    before = [aggregator._sum.total.frame(i) for i in range(len(everyone.plan.packing.frames))]
+    before = frames_of(aggregator)
     with pytest.raises(FaultyMemberError) as caught:
         aggregator.admit(payload)
     assert caught.value.member_id == LIAR and why in caught.value.reason
     assert aggregator.noise_members == (0,)
-    assert [aggregator._sum.total.frame(i) for i in range(len(before))] == before
+    assert frames_of(aggregator) == before
 
 
 def noise_of(everyone: Federation, **changes: Any) -> bytes:

@@ -15,7 +15,7 @@ import secureagg as sa
 from secureagg.contribution import write_contribution
 from secureagg.errors import EncodingError, FaultyClientError, ParameterError
 from secureagg.grid import GridUpdate
-from tests.federation import Federation, same, toy_update
+from tests.federation import Federation, frames_of, same, toy_update
 from tests.proving import FIVE, finished, forged, honest_grid, parts_of, proven_federation
 from tests.zk.cheating import PRODUCT, SUM
 from tests.zk.lying import Claim, coordinate_place
@@ -41,12 +41,12 @@ def everyone() -> Iterator[Federation]:
 def refuse(everyone: Federation, payload: bytes, why: str, client_id: int = LIAR) -> None:
     """Assert that an aggregator refuses this, blames this client, and goes on as if nothing had been."""
     aggregator = everyone.aggregator([0])
-    before = [aggregator._sum.total.frame(i) for i in range(len(everyone.plan.packing.frames))]
+    before = frames_of(aggregator)
     with pytest.raises(FaultyClientError) as caught:
         aggregator.admit(payload)
     assert caught.value.client_id == client_id and why in caught.value.reason
     assert aggregator.clients == (0,)
-    assert [aggregator._sum.total.frame(i) for i in range(len(before))] == before
+    assert frames_of(aggregator) == before
 
 
 def lie(everyone: Federation, why: str, **changes: Any) -> None:

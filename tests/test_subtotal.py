@@ -15,7 +15,7 @@ from secureagg.errors import EncodingError, FaultyClientError, ParameterError
 from secureagg.events import Event
 from secureagg.subtotal import is_the_verified, subtotal
 from secureagg.verification import Verdict, verify_many, view_of
-from tests.federation import Federation, federation, same
+from tests.federation import Federation, federation, frames_of, same
 from tests.proving import finished, proven_federation
 
 ALREADY_ADMITTED = "a contribution of this client is already admitted"
@@ -89,10 +89,6 @@ def named(verdicts: list[Verdict]) -> list[Verdict]:
     return [each if each.client_id is not None else Verdict(None, "") for each in verdicts]
 
 
-def summed(aggregator: sa.Aggregator) -> list[bytes]:
-    return [aggregator._sum.total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
-
-
 def admitting(everyone: Federation, paths: list[Path]) -> sa.Aggregator:
     """Return an aggregator that has admitted these files one by one."""
     aggregator = sa.Aggregator(everyone.session)
@@ -102,7 +98,7 @@ def admitting(everyone: Federation, paths: list[Path]) -> sa.Aggregator:
 
 
 def require_alike(found: sa.Aggregator, expected: sa.Aggregator) -> None:
-    assert found.clients == expected.clients and summed(found) == summed(expected)
+    assert found.clients == expected.clients and frames_of(found) == frames_of(expected)
     for client in found.clients:
         mine, other = found._spool.view(client), expected._spool.view(client)
         assert bytes(mine.header()) == bytes(other.header()) and bytes(mine.box(0)) == bytes(other.box(0))
@@ -160,7 +156,7 @@ def test_members_noise_is_admitted_and_refused_the_same(tmp_path: Path) -> None:
         ids = [clients, clients + 1, clients + 2, 0, clients, clients + 2]
         assert [v.client_id for v in verdicts] == ids and [v.reason is None for v in verdicts] == [1, 1, 0, 1, 0, 0]
         assert verdicts[4].reason == "a contribution of this member is already admitted"
-        assert (many.noise_members, many.clients) == ((0, 1), (0,)) and summed(many) == summed(each)
+        assert (many.noise_members, many.clients) == ((0, 1), (0,)) and frames_of(many) == frames_of(each)
 
 
 @pytest.mark.parametrize("part", ["signature", "ciphertext", "length"])
@@ -248,7 +244,7 @@ def test_a_file_that_cannot_be_read_is_named(everyone: Federation, tmp_path: Pat
 
 def test_a_subtotal_tells_what_it_counts(everyone: Federation, stored: list[Path]) -> None:
     found = subtotal(everyone.session, stored[:3])
-    assert set(found.digests) == {0, 1, 2} and list(found.frames) == summed(admitting(everyone, stored[:3]))
+    assert set(found.digests) == {0, 1, 2} and list(found.frames) == frames_of(admitting(everyone, stored[:3]))
     for client, path in enumerate(stored[:3]):
         payload = path.read_bytes()
         for other in range(3):

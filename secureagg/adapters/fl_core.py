@@ -28,6 +28,7 @@ from secureagg.identity import Identity
 from secureagg.layout import Layout
 from secureagg.payload import Header
 from secureagg.plan import Committee, RoundPlan
+from secureagg.protocol import open_sum
 from secureagg.roster import Roster
 from secureagg.session import Session
 
@@ -223,13 +224,7 @@ class OneShotRound:
             self._aggregator.require_clients()
             for member in self._members:
                 self._aggregator.admit(member.add_noise(self._session))
-        reports = None
-        if self._session.plan.committee.mode == "robust":
-            check = self._aggregator.share_check()
-            reports = [member.check(self._session, check) for member in self._members]
-        request = self._aggregator.close(reports)
-        asked = [m for m in self._members if self._session.member_id(m.public) in self._aggregator.asked]
-        return self._aggregator.open([member.respond(self._session, request) for member in asked])
+        return open_sum(self._aggregator, self._session, self._members)
 
     def _rounding(self, client: int) -> np.random.Generator | None:
         seed = self._aggregation.seed

@@ -19,6 +19,7 @@ from secureagg.errors import ParameterError
 from secureagg.identity import Identity
 from secureagg.layout import Layout
 from secureagg.plan import Committee, RoundPlan
+from secureagg.protocol import open_sum
 from secureagg.roster import Roster
 from secureagg.selfcheck.law import LawBroken
 from secureagg.session import Session
@@ -115,10 +116,4 @@ def draw_update(plan: RoundPlan, random: np.random.Generator) -> Update:
 
 def finished(parties: Parties, aggregator: Aggregator, members: Sequence[int]) -> Result:
     """Return the result of a round whose contributions are admitted, with these members present."""
-    session, present = parties.session, [parties.members[m] for m in members]
-    reports = None
-    if session.plan.committee.mode == "robust":
-        check = aggregator.share_check()
-        reports = [member.check(session, check) for member in present]
-    request = aggregator.close(reports)
-    return aggregator.open([member.respond(session, request) for member in present])
+    return open_sum(aggregator, parties.session, [parties.members[m] for m in members])

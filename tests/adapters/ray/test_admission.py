@@ -13,7 +13,7 @@ from secureagg.adapters.ray import RayExecutor
 from secureagg.errors import FaultyClientError, ParameterError
 from secureagg.verification import Verdict, verify_many
 from tests.adapters import common
-from tests.federation import Federation, federation, same
+from tests.federation import Federation, federation, frames_of, same
 
 REFUSED = 2
 
@@ -53,10 +53,6 @@ def opened(everyone: Federation, aggregator: sa.Aggregator, round_number: int) -
     return aggregator.open([member.respond(session, request) for member in everyone.members])
 
 
-def summed(aggregator: sa.Aggregator) -> list[bytes]:
-    return [aggregator._sum.total.frame(index) for index in range(len(aggregator._session.plan.packing.frames))]
-
-
 def test_the_sum_is_the_one_every_adapter_must_find(
     everyone: Federation, executor: RayExecutor, tmp_path: Path
 ) -> None:
@@ -65,7 +61,7 @@ def test_the_sum_is_the_one_every_adapter_must_find(
     assert aggregator.admit_many(paths, executor=executor) == [Verdict(c, None) for c in range(common.CLIENTS)]
     for path in paths:
         streaming.admit(path.read_bytes())
-    assert summed(aggregator) == summed(streaming) and aggregator.clients == streaming.clients
+    assert frames_of(aggregator) == frames_of(streaming) and aggregator.clients == streaming.clients
     result = opened(everyone, aggregator, 1)
     assert common.digest_of(common.sums_in(result.mean, result.total_weight), result.total_weight) == common.EXPECTED
     assert same(result.mean, common.expected_mean())
@@ -83,7 +79,7 @@ def test_a_refused_client_is_named_the_same(everyone: Federation, executor: RayE
             streaming.admit(path.read_bytes())
     assert verdicts[REFUSED] == Verdict(caught.value.client_id, caught.value.reason) and caught.value.client_id == 2
     assert [v.reason is None for v in verdicts] == [True, True, False, True]
-    assert aggregator.clients == streaming.clients == (0, 1, 3) and summed(aggregator) == summed(streaming)
+    assert aggregator.clients == streaming.clients == (0, 1, 3) and frames_of(aggregator) == frames_of(streaming)
     for client in aggregator.clients:
         files = [tmp_path / name / f"{client}.contribution" for name in ("many", "each")]
         assert files[0].read_bytes() == files[1].read_bytes() == paths[client].read_bytes()
@@ -105,7 +101,7 @@ def test_many_parts_and_a_client_that_comes_twice(executor: RayExecutor, tmp_pat
             (5, False),
             (59, False),
         ]
-        assert streaming.admit_many(paths) == verdicts and summed(aggregator) == summed(streaming)
+        assert streaming.admit_many(paths) == verdicts and frames_of(aggregator) == frames_of(streaming)
         assert same(opened(everyone, aggregator, 1).mean, everyone.expected(range(clients)))
 
 
