@@ -340,6 +340,12 @@ def proven_bounds(proven: Proven, demand: Demand, errors: int) -> tuple[Bound, .
             "2(Δ·M + contributions·⌈B_e⌉) + Δ/2 < q",
             f"q − 2(Δ·M + contributions·⌈B_e⌉) − Δ/2 = 2^{math.log2(q - most):.1f}, log2 q = {math.log2(q):.2f}",
         ),
+        Bound(
+            "no norm wraps",
+            "81·4^m + 2^bits < q",
+            f"2^{math.log2(max(each.largest_square for each in (statement, proven.noise) if each is not None)):.2f} "
+            f"< 2^{math.log2(q):.2f}",
+        ),
         Bound("honest errors stay below Δ/4", "Δ > 4E", f"{delta} > {4 * errors}"),
         *(
             [

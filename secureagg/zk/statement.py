@@ -54,12 +54,10 @@ class Statement:
             )
         if not 0 <= self.max_weight < 1 << 32:
             raise ParameterError(f"no proof: max_weight {self.max_weight} is outside [0, 2^32): it could wrap mod q")
-        proven = soundness.projection_norm_bound(self.projection_bits)
-        widest = max(self.norm_bound.bit_length(), self.error_bound.bit_length())
-        if not proven + (1 << widest) < self.prime:
+        if not self.largest_square < self.prime:
             raise ParameterError(
-                f"no proof: 81·4^m + 2^{widest} < q fails with m = {self.projection_bits} projection bits: a sum of "
-                "squares could wrap mod q; use fewer value_bits, or a larger value_bound"
+                f"no proof: 81·4^m + 2^{self._widest_norm} < q fails with m = {self.projection_bits} projection bits: "
+                "a sum of squares could wrap mod q; use fewer value_bits, or a larger value_bound"
             )
         _ = self.shape  # which has the soundness that is asked for, or is refused
 
@@ -67,6 +65,15 @@ class Statement:
     def projection_bits(self) -> int:
         """m: the projections lie in [−2^m, 2^m)."""
         return soundness.projection_bits(self.norm_bound + self.error_bound)
+
+    @property
+    def largest_square(self) -> int:
+        """81·4^m + 2^bits: no sum of squares in the proof is larger (docs/proofs/projection.md)."""
+        return soundness.projection_norm_bound(self.projection_bits) + (1 << self._widest_norm)
+
+    @property
+    def _widest_norm(self) -> int:
+        return max(self.norm_bits, self.error_bits)
 
     @property
     def norm_bits(self) -> int:
