@@ -100,7 +100,8 @@ def steps(name: str) -> dict[str, Callable[[], Any]]:
     import keras
     import tensorflow as tf
 
-    from secureagg.dp.dpsgd import Sampling, make_private
+    from secureagg.dp.dp_events import BatchSampling
+    from secureagg.dp.dpsgd import make_private
 
     rng = np.random.default_rng(SEED)
     x = tf.constant(rng.normal(size=(BATCH, *SHAPES[name])), tf.float32)
@@ -114,8 +115,8 @@ def steps(name: str) -> dict[str, Callable[[], Any]]:
 
     return {
         "plain": step(architecture(name)),
-        "private": step(make_private(architecture(name), 1.0, 1.0, BATCH, Sampling.FIXED_SIZE)),
-        "clipped": step(make_private(architecture(name), 1.0, 0.0, BATCH, Sampling.FIXED_SIZE)),
+        "private": step(make_private(architecture(name), 1.0, 1.0, BATCH, BatchSampling.FIXED_SIZE)),
+        "clipped": step(make_private(architecture(name), 1.0, 0.0, BATCH, BatchSampling.FIXED_SIZE)),
     }
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from secureagg.checks import require_whole
 from secureagg.dp.audit import Claim
 from secureagg.dp.audit_curves import Curves, GaussianCurves, SubsampledGaussianCurves, gaussian_mu
-from secureagg.dp.dpsgd import PoissonBatches, PrivateModel, Sampling, clipped_sums, make_private, private_gradients
+from secureagg.dp.dp_events import BatchSampling
+from secureagg.dp.dpsgd import PoissonBatches, PrivateModel, clipped_sums, make_private, private_gradients
 from secureagg.dp.dpsgd.backend import keras, tf
 from secureagg.dp.dpsgd.gradients import noised_mean
 from secureagg.dp.dpsgd.noise import GaussianNoise
@@ -108,7 +109,7 @@ class PrivateTraining:
         return scores - middle
 
     def _private(self, model: Any, batch: float) -> PrivateModel:
-        arguments = (model, _CLIP, self.noise_multiplier, batch, Sampling.POISSON)
+        arguments = (model, _CLIP, self.noise_multiplier, batch, BatchSampling.POISSON)
         if self.bug in (TrainingBug.CLIP_SUM, TrainingBug.CLIP_AFTER_NOISE):
             private: PrivateModel = _ClippedTogether(*arguments, self.stream)
             private.after_noise = self.bug is TrainingBug.CLIP_AFTER_NOISE

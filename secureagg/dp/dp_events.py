@@ -41,10 +41,10 @@ __all__ = [
 
 
 class BatchSampling(StrEnum):
-    """How DP-SGD's batches are drawn."""
+    """How DP-SGD's batches are drawn; amplification by sampling may be claimed for Poisson only."""
 
-    POISSON = "poisson"
-    FIXED_SIZE = "fixed-size"
+    POISSON = "poisson"  # each example is in each batch by itself, with probability expected_batch / examples
+    FIXED_SIZE = "fixed-size"  # the examples are shuffled for every pass and cut into batches of expected_batch
 
 
 @dataclass(frozen=True, kw_only=True)

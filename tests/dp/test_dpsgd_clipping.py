@@ -12,7 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secureagg.dp.dpsgd import Sampling, clipped_sums, make_private, private_gradients
+from secureagg.dp.dp_events import BatchSampling
+from secureagg.dp.dpsgd import clipped_sums, make_private, private_gradients
 from secureagg.errors import ParameterError
 from tests.dp.dpsgd_reference import explicit, functional, reference_sums
 
@@ -197,7 +198,7 @@ def test_refuses_models(message: str) -> None:
 def test_make_private_refuses_the_axis_of_the_examples(layer: Any) -> None:
     model = keras.Sequential([keras.Input((4,), batch_size=8), L.Dense(8), layer, L.Dense(2)])
     with pytest.raises(ParameterError, match=f"layer {layer.name} .* computes along axis 0 of 2"):
-        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+        make_private(model, 1.0, 1.0, 8, BatchSampling.POISSON)
 
 
 @pytest.mark.filterwarnings("ignore:layer .* has no fast rule")
@@ -239,17 +240,17 @@ def test_the_same_axis_within_an_example_is_allowed() -> None:
 def test_refuses_other_precisions(policy: str) -> None:
     model = keras.Sequential([keras.Input((3,)), L.Dense(2, dtype=policy)])
     with pytest.raises(ParameterError, match="all float32 or all float64"):
-        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+        make_private(model, 1.0, 1.0, 8, BatchSampling.POISSON)
 
 
 def test_refuses_products_of_fewer_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
     with pytest.raises(ParameterError, match=r"enable_tensor_float_32_execution\(False\)"):
-        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+        make_private(model, 1.0, 1.0, 8, BatchSampling.POISSON)
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
-        make_private(model, 1.0, 1.0, 8, Sampling.POISSON)
+        make_private(model, 1.0, 1.0, 8, BatchSampling.POISSON)
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(True)
 
@@ -284,7 +285,7 @@ def test_refuses_losses(message: str) -> None:
         step(MODELS["float64"], REFUSED_LOSSES[message])
 
 
-GOOD = {"l2_clip": 1.0, "noise_multiplier": 1.0, "expected_batch": 8.0, "sampling": Sampling.POISSON}
+GOOD = {"l2_clip": 1.0, "noise_multiplier": 1.0, "expected_batch": 8.0, "sampling": BatchSampling.POISSON}
 REFUSED_SETTINGS = [
     ("l2_clip", 0.0),
     ("l2_clip", -1.0),

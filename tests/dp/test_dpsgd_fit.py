@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from secureagg.dp.dp_events import BatchSampling, DpSgd
-from secureagg.dp.dpsgd import FixedSizeBatches, PoissonBatches, PrivateModel, Sampling, make_private
+from secureagg.dp.dpsgd import FixedSizeBatches, PoissonBatches, PrivateModel, make_private
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
@@ -31,14 +31,14 @@ def plain() -> Any:
     return keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(2, activation="softmax")])
 
 
-def private(sampling: Sampling = Sampling.FIXED_SIZE, batch: float = 64, noise: float = 0.5) -> PrivateModel:
+def private(sampling: BatchSampling = BatchSampling.FIXED_SIZE, batch: float = 64, noise: float = 0.5) -> PrivateModel:
     made = make_private(plain(), 1.0, noise, batch, sampling, stream=SecretStream(STREAM))
     made.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return made
 
 
-@pytest.mark.parametrize("sampling", Sampling)
-def test_fit_trains_and_records_what_an_accountant_needs(sampling: Sampling) -> None:
+@pytest.mark.parametrize("sampling", BatchSampling)
+def test_fit_trains_and_records_what_an_accountant_needs(sampling: BatchSampling) -> None:
     model = private(sampling)
     before = model.evaluate(X, Y, verbose=0, return_dict=True)
     history = model.fit(X, Y, epochs=6, verbose=0, validation_data=(X, Y)).history
@@ -46,7 +46,7 @@ def test_fit_trains_and_records_what_an_accountant_needs(sampling: Sampling) -> 
     assert after["accuracy"] > 0.9 and after["loss"] < before["loss"]
     assert history["accuracy"][-1] > 0.85 and history["val_accuracy"][-1] == pytest.approx(after["accuracy"])
     assert model.steps == 6 * 8
-    assert model.passes == (6 if sampling is Sampling.FIXED_SIZE else 0)
+    assert model.passes == (6 if sampling is BatchSampling.FIXED_SIZE else 0)
     assert model.nonfinite_examples == 0
     assert (model.l2_clip, model.noise_multiplier, model.expected_batch, model.sampling) == (1.0, 0.5, 64, sampling)
 
@@ -54,7 +54,7 @@ def test_fit_trains_and_records_what_an_accountant_needs(sampling: Sampling) -> 
 def test_without_noise_and_clipping_it_is_the_plain_step() -> None:
     reference = plain()
     reference.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    made = make_private(plain(), 1e6, 0.0, 64, Sampling.FIXED_SIZE)
+    made = make_private(plain(), 1e6, 0.0, 64, BatchSampling.FIXED_SIZE)
     made.compile(keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", metrics=["accuracy"])
     for start in range(0, 512, 64):
         rows = slice(start, start + 64)
@@ -66,7 +66,7 @@ def test_without_noise_and_clipping_it_is_the_plain_step() -> None:
 
 
 def test_loss_and_metrics_leave_padding_out() -> None:
-    model = private(Sampling.POISSON)
+    model = private(BatchSampling.POISSON)
     x, y, mask = np.zeros((96, 6), np.float32), np.zeros(96, np.int32), np.zeros(96, np.float32)
     x[:50], y[:50], mask[:50] = X[:50], Y[:50], 1
     expected = model.evaluate(X[:50], Y[:50], batch_size=50, verbose=0, return_dict=True)
@@ -76,7 +76,7 @@ def test_loss_and_metrics_leave_padding_out() -> None:
 
 
 def test_an_empty_batch_is_noise_alone() -> None:
-    model = private(Sampling.POISSON)
+    model = private(BatchSampling.POISSON)
     before = model.get_weights()
     zeros = np.zeros(96, np.float32)
     model.train_on_batch(np.zeros((96, 6), np.float32), zeros.astype(np.int32), sample_weight=zeros)
@@ -87,7 +87,7 @@ def test_an_empty_batch_is_noise_alone() -> None:
 
 def test_the_weights_are_those_of_the_model_given(tmp_path: Path) -> None:
     given = plain()
-    made = make_private(given, 1.0, 0.5, 64, Sampling.FIXED_SIZE)
+    made = make_private(given, 1.0, 0.5, 64, BatchSampling.FIXED_SIZE)
     assert all(a is b for a, b in zip(made.weights, given.weights, strict=True))
     made.compile("sgd", "sparse_categorical_crossentropy")
     made.fit(X, Y, verbose=0)
@@ -106,7 +106,7 @@ def test_the_weights_are_those_of_the_model_given(tmp_path: Path) -> None:
 
 
 def test_no_batch_is_traced_anew() -> None:
-    model = private(Sampling.POISSON)
+    model = private(BatchSampling.POISSON)
     traces = []
     step = model.train_step
     object.__setattr__(model, "train_step", lambda data: (traces.append(1), step(data))[1])
@@ -117,7 +117,7 @@ def test_no_batch_is_traced_anew() -> None:
 
 
 def test_fit_takes_the_samplers_themselves() -> None:
-    poisson, fixed = private(Sampling.POISSON), private(Sampling.FIXED_SIZE)
+    poisson, fixed = private(BatchSampling.POISSON), private(BatchSampling.FIXED_SIZE)
     poisson.fit(PoissonBatches(X, Y, 64, capacity=120), verbose=0)
     fixed.fit(FixedSizeBatches(X[:500], Y[:500], 64), verbose=0)
     assert (poisson.steps, fixed.steps) == (8, 7)
@@ -142,7 +142,7 @@ def test_passes_are_the_most_that_an_example_is_used(reused: bool, monkeypatch: 
     """Every epoch that was begun is one permutation, and no example is in more batches than there are passes."""
     numbered, labels = np.zeros((60, 6), np.float32), np.zeros(60, np.int32)
     numbered[:, 0] = np.arange(60)
-    model = private(Sampling.FIXED_SIZE, 10)
+    model = private(BatchSampling.FIXED_SIZE, 10)
     seen: list[NDArray[np.int64]] = []
     checks = model._batch_checks
 
@@ -174,8 +174,8 @@ def test_a_batch_of_fixed_size_by_itself_is_a_pass() -> None:
     assert (model.steps, model.passes) == (3, 3)
 
 
-@pytest.mark.parametrize("sampling", Sampling)
-def test_refuses_epochs_that_are_no_passes(sampling: Sampling) -> None:
+@pytest.mark.parametrize("sampling", BatchSampling)
+def test_refuses_epochs_that_are_no_passes(sampling: BatchSampling) -> None:
     model = private(sampling)
     keras.config.set_max_steps_per_epoch(2)
     try:
@@ -183,7 +183,7 @@ def test_refuses_epochs_that_are_no_passes(sampling: Sampling) -> None:
             model.fit(X, Y, verbose=0)
     finally:
         keras.config.set_max_steps_per_epoch(None)
-    batches = (PoissonBatches if sampling is Sampling.POISSON else FixedSizeBatches)(X, Y, 64)
+    batches = (PoissonBatches if sampling is BatchSampling.POISSON else FixedSizeBatches)(X, Y, 64)
     batches.workers = 2
     with pytest.raises(ParameterError, match="workers"):
         model.fit(batches, verbose=0)
@@ -192,7 +192,7 @@ def test_refuses_epochs_that_are_no_passes(sampling: Sampling) -> None:
 
 def test_two_models_of_one_stream_have_their_own_noise() -> None:
     stream = SecretStream(STREAM)
-    one, other = (make_private(plain(), 1.0, 1.0, 64, Sampling.POISSON, stream=stream)._noise for _ in range(2))
+    one, other = (make_private(plain(), 1.0, 1.0, 64, BatchSampling.POISSON, stream=stream)._noise for _ in range(2))
     assert not np.array_equal(one.draw(), other.draw())
 
 
@@ -214,8 +214,8 @@ def test_examples_that_are_not_finite_are_counted() -> None:
     assert all(np.isfinite(value).all() for value in model.get_weights())
 
 
-FIXED, POISSON = Sampling.FIXED_SIZE, Sampling.POISSON
-REFUSED: dict[str, tuple[Sampling, tuple[Any, ...], dict[str, Any]]] = {
+FIXED, POISSON = BatchSampling.FIXED_SIZE, BatchSampling.POISSON
+REFUSED: dict[str, tuple[BatchSampling, tuple[Any, ...], dict[str, Any]]] = {
     "fixed-size batches claimed to be Poisson": (POISSON, (FixedSizeBatches(X, Y, 64),), {}),
     "Poisson batches claimed to be of fixed size": (FIXED, (PoissonBatches(X, Y, 64),), {}),
     "another expected batch": (POISSON, (PoissonBatches(X, Y, 32),), {}),
@@ -245,9 +245,9 @@ def test_batches_of_another_size_or_without_mask_are_refused() -> None:
     with pytest.raises(ParameterError, match="no mask"):
         private().train_on_batch(X[:64], Y[:64], sample_weight=np.ones(64))
     with pytest.raises(ParameterError, match=r"\(x, y, mask\)"):
-        private(Sampling.POISSON).train_on_batch(X[:64], Y[:64])
+        private(BatchSampling.POISSON).train_on_batch(X[:64], Y[:64])
     with pytest.raises(tf.errors.InvalidArgumentError, match="0 and 1 only"):
-        private(Sampling.POISSON).train_on_batch(X[:64], Y[:64], sample_weight=np.full(64, 2.0))
+        private(BatchSampling.POISSON).train_on_batch(X[:64], Y[:64], sample_weight=np.full(64, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_batches_of_another_size_or_without_mask_are_refused() -> None:
 )
 def test_compile_refuses(settings: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):
-        make_private(plain(), 1.0, 1.0, 64, Sampling.POISSON).compile(**settings)
+        make_private(plain(), 1.0, 1.0, 64, BatchSampling.POISSON).compile(**settings)
 
 
 def test_refuses_to_go_on_with_other_trainable_weights() -> None:
@@ -275,7 +275,7 @@ def test_refuses_to_go_on_with_other_trainable_weights() -> None:
 
 def test_refuses_a_fractional_fixed_batch() -> None:
     with pytest.raises(ParameterError, match="whole number"):
-        private(Sampling.FIXED_SIZE, 64.5)
+        private(BatchSampling.FIXED_SIZE, 64.5)
 
 
 def run(code: str) -> str:

@@ -12,7 +12,7 @@ from ones that do not: custom layers without state, `Lambda`, `keras.ops` along 
 from secureagg.dp.dpsgd.gradients import ClippedSums, PrivateGradients, clipped_sums, private_gradients
 from secureagg.dp.dpsgd.model import PrivateModel, make_private
 from secureagg.dp.dpsgd.noise import GaussianNoise
-from secureagg.dp.dpsgd.sampling import FixedSizeBatches, PoissonBatches, Sampling
+from secureagg.dp.dpsgd.sampling import FixedSizeBatches, PoissonBatches
 
 __all__ = [
     "ClippedSums",
@@ -21,7 +21,6 @@ __all__ = [
     "PoissonBatches",
     "PrivateGradients",
     "PrivateModel",
-    "Sampling",
     "clipped_sums",
     "make_private",
     "private_gradients",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from secureagg.dp.dp_events import BatchSampling
 from secureagg.dp.dpsgd.backend import keras, tf
 from secureagg.dp.dpsgd.contribution import Tensor
 from secureagg.dp.dpsgd.gradients import clipped_sums, noised_mean
 from secureagg.dp.dpsgd.losses import per_example_loss
 from secureagg.dp.dpsgd.noise import GaussianNoise
-from secureagg.dp.dpsgd.sampling import FixedSizeBatches, PoissonBatches, Sampling
+from secureagg.dp.dpsgd.sampling import FixedSizeBatches, PoissonBatches
 from secureagg.dp.dpsgd.units import units_of
+from secureagg.dp.relation import require_member
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
@@ -22,7 +24,7 @@ def make_private(
     l2_clip: float,
     noise_multiplier: float,
     expected_batch: float,
-    sampling: Sampling,
+    sampling: BatchSampling,
     *,
     stream: SecretStream | None = None,
 ) -> PrivateModel:
@@ -37,11 +39,10 @@ def make_private(
     example, some of which show themselves at the first batch only; for numbers out of range. Warns once of a layer
     without a fast rule.
     """
-    if not isinstance(sampling, Sampling):
-        raise ParameterError(f"sampling={sampling!r}: must be one of {', '.join(map(str, Sampling))}")
+    require_member("sampling", sampling, BatchSampling)
     if not expected_batch >= 1:
         raise ParameterError(f"expected_batch={expected_batch}: must be ≥ 1")
-    if sampling is Sampling.FIXED_SIZE and expected_batch != int(expected_batch):
+    if sampling is BatchSampling.FIXED_SIZE and expected_batch != int(expected_batch):
         raise ParameterError(f"expected_batch={expected_batch}: batches of fixed size have a whole number of examples")
     units_of(model)
     return PrivateModel(model, l2_clip, noise_multiplier, expected_batch, sampling, stream)
@@ -61,7 +62,7 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
         l2_clip: float,
         noise_multiplier: float,
         expected_batch: float,
-        sampling: Sampling,
+        sampling: BatchSampling,
         stream: SecretStream | None,
     ) -> None:
         super().__init__(name=f"private_{model.name}")
@@ -96,7 +97,7 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
         return self._expected_batch
 
     @property
-    def sampling(self) -> Sampling:
+    def sampling(self) -> BatchSampling:
         """How batches are drawn."""
         return self._sampling
 
@@ -148,13 +149,13 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
                 raise ParameterError(f"fit({name}=…) is not part of DP-SGD here; weigh the loss, or split beforehand")
         if batch_size not in (None, self.expected_batch):
             raise ParameterError(f"batch_size={batch_size} ≠ expected_batch={self.expected_batch}")
-        batches = PoissonBatches if self.sampling is Sampling.POISSON else FixedSizeBatches
+        batches = PoissonBatches if self.sampling is BatchSampling.POISSON else FixedSizeBatches
         if not isinstance(x, PoissonBatches | FixedSizeBatches):
             if y is None or not hasattr(x, "__len__"):
                 raise ParameterError(f"fit takes arrays x and y or {batches.__name__}, so that its sampling is known")
             x = batches(x, y, self.expected_batch, stream=self._stream)
         elif not isinstance(x, batches):
-            raise ParameterError(f"the model was made for {self.sampling}, not for {type(x).__name__}")
+            raise ParameterError(f"the model was made for {self.sampling} batches, not for {type(x).__name__}")
         elif y is not None:
             raise ParameterError(f"{type(x).__name__} holds the labels; give no y")
         if x.expected_batch != self.expected_batch:
@@ -173,7 +174,7 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """As Keras's. A batch of fixed size may hold any examples, so it counts as a pass of its own."""
-        if self.sampling is Sampling.FIXED_SIZE:
+        if self.sampling is BatchSampling.FIXED_SIZE:
             self._passes += 1
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
@@ -202,7 +203,7 @@ class PrivateModel(keras.Model):  # type: ignore[misc]
 
     def _batch_checks(self, x: Any, mask: Tensor | None) -> list[Any]:
         """Return what must hold before a step, as operations."""
-        if self.sampling is Sampling.POISSON:
+        if self.sampling is BatchSampling.POISSON:
             if mask is None:
                 raise ParameterError("Poisson batches come as (x, y, mask); use PoissonBatches")
             ones = tf.cast(tf.cast(mask, tf.bool), mask.dtype)

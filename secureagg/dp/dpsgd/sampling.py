@@ -1,9 +1,8 @@
-"""Which examples a batch holds, drawn from the operating system's randomness, and the name an accountant needs."""
+"""Which examples a batch holds, drawn from the operating system's randomness."""
 
 from __future__ import annotations
 
 import math
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,10 @@ from secureagg.dp.dpsgd.backend import keras
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
 
-__all__ = ["FixedSizeBatches", "PoissonBatches", "Sampling"]
+__all__ = ["FixedSizeBatches", "PoissonBatches"]
 
 _NEGLIGIBLE = 2.0**-40
 _MULTIPLE = 8
-
-
-class Sampling(Enum):
-    """How batches are drawn; amplification by sampling may be claimed for Poisson only."""
-
-    POISSON = "each example is in each batch independently, with probability expected_batch / examples"
-    FIXED_SIZE = "the examples are shuffled for every epoch and cut into batches of expected_batch"
 
 
 class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
