@@ -86,7 +86,6 @@ class NoisySums:
             raise ParameterError(f"{self.bug} shows only where canaries are alone")
         spread = 2 if self.claim.relation is Relation.REPLACE else 1
         sized = 1 if self.bug is SumBug.WRONG_RELATION else spread
-        self._spread = CLIP_GRID * spread
         # μ of T rounds is √T·Δ/σ: squares of μ add up (Dong, Roth & Su 2022).
         self._std = CLIP_GRID * sized * math.sqrt(self.rounds) / gaussian_mu(self.claim.epsilon, self.claim.delta)
         self._others = 0 if not self.alone or self.bug is SumBug.NO_NOISE_ALONE else _OTHERS
