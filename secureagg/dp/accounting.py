@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.composition import (
@@ -22,7 +21,6 @@ from secureagg.dp.composition import (
     compose,
     least,
     least_fixed,
-    library_event,
     renyi_curve,
     sampled,
     stand_in,
@@ -37,7 +35,6 @@ __all__ = [
     "accountant",
     "common_relation",
     "delta",
-    "dp_event",
     "epsilon",
     "quick_epsilon",
     "renyi_budget",
@@ -104,19 +101,6 @@ def accountant(events: Events) -> str:
     composition = compose(events)
     standing = stand_in(composition)
     return "PLD" if by_loss(composition if standing is None else standing[0]) else "RDP"
-
-
-def dp_event(events: Events) -> Any:
-    """Return the events as one `DpEvent`, for an accountant of the add-or-remove relation.
-
-    Raises: ParameterError if dp-accounting has no such event: Rényi curves, and replace with Poisson sampling.
-    """
-    composition = compose(events)
-    if composition.curves:
-        raise ParameterError("dp-accounting has no event for sums with discrete Gaussian or Skellam noise")
-    if composition.relation is Relation.REPLACE and sampled(composition):
-        raise ParameterError("an add-or-remove accountant has no event for Poisson sampling under replace")
-    return library_event(composition.uses, composition.relation.distance)
 
 
 def renyi_divergence(events: Events, order: float) -> float:

@@ -41,7 +41,6 @@ __all__ = [
     "compose",
     "least",
     "least_fixed",
-    "library_event",
     "renyi_curve",
     "sampled",
     "stand_in",
@@ -182,7 +181,7 @@ def renyi_curve(composition: Composition, distance: int, orders: tuple[float, ..
     library = _library()
     theirs = library.rdp.RdpAccountant(list(orders))
     if composition.uses:
-        theirs.compose(library_event(composition.uses, distance))
+        theirs.compose(_library_event(composition.uses, distance))
     total: NDArray[np.float64] = np.asarray(theirs.rdp, dtype=np.float64)
     for event, count in composition.curves:
         total = total + count * event.curve(np.array(orders))
@@ -194,7 +193,7 @@ def _loss_distribution(uses: tuple[GaussianUses, ...], distance: int, replacing:
     library = _library()
     relations = library.NeighboringRelation
     found = library.pld.PLDAccountant(relations.REPLACE_ONE if replacing else relations.ADD_OR_REMOVE_ONE)
-    return found.compose(library_event(uses, distance))
+    return found.compose(_library_event(uses, distance))
 
 
 @lru_cache(maxsize=1)
@@ -204,7 +203,7 @@ def _supports_replace() -> bool:
     return bool(asked.supports(library.PoissonSampledDpEvent(0.5, library.GaussianDpEvent(1.0))))
 
 
-def library_event(uses: tuple[GaussianUses, ...], distance: int) -> Any:
+def _library_event(uses: tuple[GaussianUses, ...], distance: int) -> Any:
     library = _library()
     parts = []
     for use in uses:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secureagg.dp import accounting, composition
-from secureagg.dp.accounting import Guarantee, delta, dp_event, epsilon, quick_epsilon, renyi_budget, renyi_divergence
+from secureagg.dp.accounting import Guarantee, delta, epsilon, quick_epsilon, renyi_budget, renyi_divergence
 from secureagg.dp.calibration import calibrate_noise, calibrate_rounds
 from secureagg.dp.client_sampling import Adversary, ClientSampling
 from secureagg.dp.dp_events import (
@@ -64,7 +64,6 @@ class TestEqualsDpAccounting:
         direct = by_pld(dp_accounting.SelfComposedDpEvent(sampled, 1000))
         assert epsilon(SGD, 1e-5) == direct.get_epsilon(1e-5)
         assert delta(SGD, 2.0) == direct.get_delta(2.0)
-        assert dp_event(SGD) == dp_accounting.SelfComposedDpEvent(sampled, 1000)
 
     def test_gaussian_on_a_mean(self) -> None:
         assert epsilon(CENTRAL, 1e-6) == by_pld(gaussian(0.05 * 80, 5)).get_epsilon(1e-6)
