@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fl_core.aggregation import Weights
 from fl_core.training import KerasTrainer, LocalUpdate
-from secureagg.adapters.fl_core_ledgers import OVERFLOW_PROBABILITY, DpSgdTerms
+from secureagg.adapters.fl_core_ledgers import DpSgdTerms
+from secureagg.dp.dp_events import MAX_TRUNCATION_PROBABILITY
 from secureagg.dp.dpsgd import PoissonBatches, private_gradients
 from secureagg.dp.dpsgd.backend import tf
 from secureagg.errors import ParameterError
@@ -79,7 +80,7 @@ class PrivateTrainer:
             variable.assign(value)
         labels = y.astype(np.int32)
         batches = PoissonBatches(x, labels if self._model.output_shape[-1] > 1 else labels[:, None], expected)
-        assert batches.overflow_probability <= OVERFLOW_PROBABILITY
+        assert batches.overflow_probability <= MAX_TRUNCATION_PROBABILITY
         for index in range(self._terms.steps):
             step(*map(tf.convert_to_tensor, batches[index]))
         update = [

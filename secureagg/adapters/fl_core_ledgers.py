@@ -11,16 +11,13 @@ from fl_core.aggregation import Aggregate, Aggregation, Round, Weights
 from fl_core.errors import Refused
 from secureagg.checks import require_between, require_whole
 from secureagg.dp.accounting import require_delta, require_epsilon
-from secureagg.dp.calibration import calibrate_noise
-from secureagg.dp.dp_events import DpSgd
+from secureagg.dp.calibration import EPSILON_MARGIN, calibrate_noise
+from secureagg.dp.dp_events import MAX_TRUNCATION_PROBABILITY, DpSgd
 from secureagg.dp.ledger import Ledger
 from secureagg.dp.relation import MAX_COUNT, Relation
 from secureagg.errors import BudgetExhausted
 
-__all__ = ["OVERFLOW_PROBABILITY", "ClientLedgers", "DpSgdTerms", "Ledgered"]
-
-OVERFLOW_PROBABILITY = 2.0**-40  # of a Poisson batch that is cut: what `PoissonBatches` sizes its capacity for
-_MARGIN = 0.999  # of ε, so that another version's arithmetic still finds ε within the target
+__all__ = ["ClientLedgers", "DpSgdTerms", "Ledgered"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class DpSgdTerms:
 @lru_cache(maxsize=1024)
 def _noise_multiplier(terms: DpSgdTerms, examples: int) -> float:
     return calibrate_noise(
-        _MARGIN * terms.epsilon, terms.delta, lambda noise: _event(terms, examples, noise, terms.rounds)
+        EPSILON_MARGIN * terms.epsilon, terms.delta, lambda noise: _event(terms, examples, noise, terms.rounds)
     )
 
 
@@ -72,7 +69,7 @@ def _event(terms: DpSgdTerms, examples: int, noise_multiplier: float, rounds: in
         examples=examples,
         steps=terms.steps * rounds,
         relation=Relation.ZERO_OUT,
-        overflow_probability=OVERFLOW_PROBABILITY,
+        overflow_probability=MAX_TRUNCATION_PROBABILITY,
     )
 
 

@@ -13,13 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from secureagg.adapters.fl_core_ledgers import OVERFLOW_PROBABILITY
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.options import refuse_given
 from secureagg.dp.accounting import HIGHEST_EPSILON, accountant, epsilon
 from secureagg.dp.calibration import calibrate_noise
 from secureagg.dp.client_sampling import Adversary
-from secureagg.dp.dp_events import BatchSampling, CentralGaussian, DpSgd, PrivacyEvent
+from secureagg.dp.dp_events import MAX_TRUNCATION_PROBABILITY, BatchSampling, CentralGaussian, DpSgd, PrivacyEvent
 from secureagg.dp.mechanisms import DistributedGaussian, Exposure, Skellam
 from secureagg.dp.noisy_sums import honest_contributors
 from secureagg.dp.quantise import Quantiser
@@ -210,7 +209,7 @@ def _dp_sgd(
             relation=relation,
             sampling=sampling,
             passes=0 if is_poisson else math.ceil(epochs),
-            overflow_probability=OVERFLOW_PROBABILITY if is_poisson else 0.0,
+            overflow_probability=MAX_TRUNCATION_PROBABILITY if is_poisson else 0.0,
         )
 
     return _Setting(

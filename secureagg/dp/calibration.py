@@ -9,7 +9,9 @@ from secureagg.checks import require_between, require_whole
 from secureagg.dp.accounting import Events, epsilon, quick_epsilon, require_delta, require_epsilon
 from secureagg.errors import ParameterError
 
-__all__ = ["calibrate_noise", "calibrate_rounds"]
+__all__ = ["EPSILON_MARGIN", "calibrate_noise", "calibrate_rounds"]
+
+EPSILON_MARGIN = 0.999  # of ε: the share that stored noise is made for, so that other versions find ε within the target
 
 
 def calibrate_noise(

@@ -26,6 +26,7 @@ from secureagg.dp.rounded_sums import RoundedGaussianSum
 from secureagg.errors import EncodingError, ParameterError
 
 __all__ = [
+    "MAX_TRUNCATION_PROBABILITY",
     "BatchSampling",
     "CentralGaussian",
     "DpSgd",
@@ -38,6 +39,8 @@ __all__ = [
     "single",
     "update_noise_multiplier",
 ]
+
+MAX_TRUNCATION_PROBABILITY = 2.0**-40  # of a Poisson batch: `PoissonBatches` sizes its capacity for it
 
 
 class BatchSampling(StrEnum):

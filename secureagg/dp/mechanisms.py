@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from secureagg.checks import require_between, require_whole
 from secureagg.dp.accounting import epsilon, require_delta, require_epsilon
-from secureagg.dp.calibration import calibrate_noise
+from secureagg.dp.calibration import EPSILON_MARGIN, calibrate_noise
 from secureagg.dp.client_sampling import Adversary
 from secureagg.dp.noise import discrete_gaussian, skellam
 from secureagg.dp.noisy_sums import SkellamSum
@@ -46,7 +46,6 @@ NoiseBy = Literal["clients", "committee", "aggregator"]
 
 REDRAW_BITS = 60  # a bound that is proven of noise or of rounding is missed, and the draw repeated, so rarely
 _TAIL_BITS = 40  # noise of a sum is beyond its field with probability ≤ 2^-40
-_MARGIN = 0.999  # of ε: calibrated to this share, so that another version's arithmetic still finds ε within the target
 _LARGEST_STD = 2.0**29  # the samplers go further, but the accounting of Skellam not: variances up to 10^18
 
 
@@ -293,7 +292,7 @@ def mechanism_from_json(fields: Mapping[str, object]) -> Mechanism:
 def _calibrated_std(name: str, target: float, delta: float, rounds: int, exposure: Exposure) -> float:
     kind = _MECHANISMS[name]
     return calibrate_noise(
-        _MARGIN * target,
+        EPSILON_MARGIN * target,
         delta,
         lambda std: kind._event(std, exposure, rounds),
         minimum=kind._least_std(exposure.honest),

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import secureagg as sa
-from secureagg.adapters.fl_core_ledgers import OVERFLOW_PROBABILITY
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.dp.accounting import epsilon
-from secureagg.dp.dp_events import BatchSampling, DpSgd
+from secureagg.dp.dp_events import MAX_TRUNCATION_PROBABILITY, BatchSampling, DpSgd
 from secureagg.dp.relation import Relation
 from tests.cli.runs import Invoke, Spawn
 
@@ -41,7 +40,7 @@ def test_an_epoch_has_as_many_steps_as_the_sampler_takes(invoke: Invoke, example
     sampling = pytest.importorskip("secureagg.dp.dpsgd").PoissonBatches
     batches = sampling(np.zeros((examples, 1)), np.zeros(examples), 100)
     assert json.loads(figures)["releases"] == 10 * len(batches)
-    assert batches.overflow_probability <= OVERFLOW_PROBABILITY
+    assert batches.overflow_probability <= MAX_TRUNCATION_PROBABILITY
 
 
 def test_overflow_is_paid_for(invoke: Invoke) -> None:
@@ -54,7 +53,7 @@ def test_overflow_is_paid_for(invoke: Invoke) -> None:
         examples=2000,
         steps=4000,
         relation=Relation.ZERO_OUT,
-        overflow_probability=OVERFLOW_PROBABILITY,
+        overflow_probability=MAX_TRUNCATION_PROBABILITY,
     )
     assert figures["epsilon"] == epsilon(event, 1e-5) > epsilon(replace(event, overflow_probability=0.0), 1e-5)
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.dp.binomial import binomial_tail
+from secureagg.dp.dp_events import MAX_TRUNCATION_PROBABILITY
 from secureagg.dp.dpsgd.backend import keras
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
 
 __all__ = ["FixedSizeBatches", "PoissonBatches"]
 
-_NEGLIGIBLE = 2.0**-40
 _MULTIPLE = 8
 
 
@@ -42,7 +42,7 @@ class PoissonBatches(_Batches):
     All have `capacity` rows: the examples drawn, then rows of zeros whose mask is 0. If more are drawn than fit, a
     uniformly random `capacity` of them stay, and `overflows` counts the batch. That is no longer Poisson sampling:
     over T batches, (1 + e^ε)·T·overflow_probability is added to δ (Chua et al., NeurIPS 2024). Unless given, capacity
-    is the smallest multiple of 8 for which overflow_probability ≤ 2^-40.
+    is the smallest multiple of 8 for which overflow_probability ≤ MAX_TRUNCATION_PROBABILITY, 2^-40.
     An epoch is n / expected_batch batches, rounded; Keras draws one more to learn their shapes, and discards it.
     """
 
@@ -123,6 +123,6 @@ def _padded(values: NDArray[Any], chosen: NDArray[np.intp], capacity: int) -> ND
 
 def _smallest_capacity(n: int, rate: float) -> int:
     capacity = math.ceil(rate * n / _MULTIPLE) * _MULTIPLE
-    while capacity < n and binomial_tail(n, rate, capacity) > _NEGLIGIBLE:
+    while capacity < n and binomial_tail(n, rate, capacity) > MAX_TRUNCATION_PROBABILITY:
         capacity += _MULTIPLE
     return min(capacity, n)
