@@ -15,7 +15,7 @@ from secureagg.errors import ParameterError
 from secureagg.he.packing import Packing
 from secureagg.he.reconstruct import EXCEEDING_DIVISOR
 from secureagg.he.sharing import Sharing
-from secureagg.ring.bounds import noise_bound, noise_squared_norm_bound, smoothing_parameter
+from secureagg.ring.bounds import noise_squared_norm_bound, smoothing_parameter, tail_bound
 from secureagg.ring.params import RingParameters, is_prime
 from secureagg.zk.statement import Statement
 
@@ -115,7 +115,7 @@ class Proven:
 
 def error_bound(ring: RingParameters, contributions: int, coefficients: int) -> int:
     """Return E: |Σe| ≤ E for honest contributors in every coefficient, but with probability ≤ 2^-40."""
-    return noise_bound(ring.sigma, contributions, coefficients, FAILURE_BITS)
+    return tail_bound(ring.sigma, contributions, coefficients, FAILURE_BITS)
 
 
 def _message_limit(packing: Packing) -> int:
@@ -284,7 +284,7 @@ def fit_sharing(packing: Packing, contributions: int, committee: Committee, *, p
 
 def _key_sum_bound(packing: Packing, contributions: int) -> int:
     """Return what |Σs| exceeds in some coefficient of honest keys with probability ≤ 2^-40."""
-    return noise_bound(packing.ring.sigma, contributions, packing.keys * packing.ring.degree, FAILURE_BITS)
+    return tail_bound(packing.ring.sigma, contributions, packing.keys * packing.ring.degree, FAILURE_BITS)
 
 
 def sharing_bounds(packing: Packing, sharing: Sharing, contributions: int, *, proofs: bool) -> tuple[Bound, ...]:

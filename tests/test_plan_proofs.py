@@ -16,7 +16,7 @@ from secureagg.dp.quantise import norm_squared_bound
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.packings import proven_choices
 from secureagg.plan import Committee, RoundPlan
-from secureagg.ring.bounds import noise_bound
+from secureagg.ring.bounds import tail_bound
 from secureagg.ring.params import PRIMES
 from tests.federation import toy_plan
 from tests.test_plan import flat
@@ -81,7 +81,7 @@ def test_every_bound_holds_in_exact_integers(plan: RoundPlan) -> None:
     message = sum(packing.field_limit << (packing.field_bits * k) for k in range(packing.fields))
     error_root = math.isqrt(errors - 1) + 1
     assert 4 * (delta * message + n * error_root) + delta < 2 * Q
-    assert plan.error_bound == noise_bound(6.6, n, sent, 40) and delta > 4 * plan.error_bound
+    assert plan.error_bound == tail_bound(6.6, n, sent, 40) and delta > 4 * plan.error_bound
     assert 8 * 4 * c * math.sqrt(errors) <= (delta - 4 * plan.error_bound) * math.sqrt(packing.key_coefficients)
     assert packing.steering >= n * steps + 1
     assert sent >= 2 * packing.ring.degree

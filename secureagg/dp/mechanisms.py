@@ -28,7 +28,7 @@ from secureagg.dp.quantise import norm_squared_bound
 from secureagg.dp.relation import MAX_COUNT, Relation
 from secureagg.dp.rounded_sums import LEAST_SUM_STD, RoundedGaussianSum
 from secureagg.errors import ParameterError
-from secureagg.ring.bounds import noise_bound, noise_squared_norm_bound
+from secureagg.ring.bounds import noise_squared_norm_bound, tail_bound
 from secureagg.ring.xof import SecretStream
 
 __all__ = [
@@ -183,11 +183,11 @@ class _Budgeted:
 
     def sum_bound(self, parties: int, dimension: int) -> int:
         """Return T: the noise of this many parties together stays within ±T, but with probability ≤ 2^-40."""
-        return noise_bound(self.std, parties, dimension, _TAIL_BITS)
+        return tail_bound(self.std, parties, dimension, _TAIL_BITS)
 
     def coordinate_bound(self, dimension: int) -> int:
         """Return T: one party's noise stays within ±T in all coordinates, but with probability ≤ 2^-60."""
-        return noise_bound(self.std, 1, dimension, REDRAW_BITS)
+        return tail_bound(self.std, 1, dimension, REDRAW_BITS)
 
     def norm_bound(self, dimension: int) -> int:
         """Return what the squared norm of one party's noise exceeds with probability ≤ 2^-60 only."""

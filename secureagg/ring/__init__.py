@@ -3,7 +3,7 @@
 Importing it loads no compiler: numba comes with the first kernel used.
 """
 
-from secureagg.ring.bounds import noise_bound, noise_squared_norm_bound, smoothing_parameter
+from secureagg.ring.bounds import noise_squared_norm_bound, smoothing_parameter, tail_bound
 from secureagg.ring.gaussian import GaussianTable, fill_gaussian, gaussian_table
 from secureagg.ring.masks import fill_masks, fill_public
 from secureagg.ring.params import PARAMETER_NAMES, RingParameters, ring_parameters
@@ -19,8 +19,8 @@ __all__ = [
     "fill_masks",
     "fill_public",
     "gaussian_table",
-    "noise_bound",
     "noise_squared_norm_bound",
     "ring_parameters",
     "smoothing_parameter",
+    "tail_bound",
 ]

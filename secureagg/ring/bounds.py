@@ -1,4 +1,6 @@
-"""Numbers a plan needs of discrete Gaussians: how far sums reach, and the smoothing parameter. Rounded upwards."""
+"""Numbers a plan needs of discrete Gaussians, be they encryption errors or noise for privacy: how far sums reach, and
+the smoothing parameter. Rounded upwards.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,14 @@ from decimal import ROUND_CEILING, Context, Decimal, localcontext
 
 from secureagg.errors import ParameterError
 
-__all__ = ["noise_bound", "noise_squared_norm_bound", "smoothing_parameter"]
+__all__ = ["noise_squared_norm_bound", "smoothing_parameter", "tail_bound"]
 
 _DIGITS = 50
 _UPWARDS = 1 + Decimal("1e-40")  # more than all rounding errors of the few operations below
 _PI = Decimal("3.14159265358979323846264338327950288419716939937511")
 
 
-def noise_bound(sigma: float, contributions: int, coefficients: int, failure_bits: int = 40) -> int:
+def tail_bound(sigma: float, contributions: int, coefficients: int, failure_bits: int = 40) -> int:
     """Return E such that sums of n = `contributions` independent discrete Gaussians stay within ±E in all
     m = `coefficients` places, except with probability 2^−failure_bits.
 
@@ -25,7 +27,7 @@ def noise_bound(sigma: float, contributions: int, coefficients: int, failure_bit
     """
     if not (math.isfinite(sigma) and sigma > 0 and contributions >= 1 and coefficients >= 1 and failure_bits >= 1):
         raise ParameterError(
-            f"noise bound of {contributions} contributions, {coefficients} coefficients, sigma = {sigma}, "
+            f"tail bound of {contributions} contributions, {coefficients} coefficients, sigma = {sigma}, "
             f"2^-{failure_bits}: all must be positive"
         )
     with localcontext(Context(prec=_DIGITS)):

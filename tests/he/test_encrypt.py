@@ -16,13 +16,13 @@ from secureagg.he.masking import Masking
 from secureagg.he.packing import Packing
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.total import Total, unpack_frame
-from secureagg.ring.bounds import noise_bound
+from secureagg.ring.bounds import tail_bound
 from secureagg.ring.params import ring_parameters
 from tests.federation import TOYS
 from tests.he import reference
 
 SID = bytes(range(32))
-BOUND = noise_bound(6.6, 1, 10**4, 40)
+BOUND = tail_bound(6.6, 1, 10**4, 40)
 
 
 def toy_packing(name: str = TOYS[0], coordinates: int = 37, fields: int = 2, keys: int = 1) -> Packing:
@@ -51,7 +51,7 @@ def decrypted(packing: Packing, frames: list[bytes], key: np.ndarray, clients: i
     total = Total(packing)
     for index, frame in enumerate(frames):
         total.add(index, frame)
-    decoder = Decoder(packing, SID, noise_bound(6.6, clients, 10**4, 40), key)
+    decoder = Decoder(packing, SID, tail_bound(6.6, clients, 10**4, 40), key)
     return np.concatenate([decoder.values(total, index) for index in range(len(frames))])
 
 

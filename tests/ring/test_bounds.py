@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secureagg.errors import ParameterError
-from secureagg.ring import SecretStream, fill_gaussian, noise_bound, noise_squared_norm_bound, smoothing_parameter
+from secureagg.ring import SecretStream, fill_gaussian, noise_squared_norm_bound, smoothing_parameter, tail_bound
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_sigma_carries_almost_seventy_million_coefficients() -> None:
 
 @pytest.mark.parametrize("contributions", [1, 10, 1000, 10**6])
 @pytest.mark.parametrize("coefficients", [1, 2048, 5 * 10**5, 10**8])
-def test_noise_bound_is_the_smallest_that_the_tail_allows(contributions: int, coefficients: int) -> None:
-    bound = noise_bound(6.6, contributions, coefficients)
+def test_tail_bound_is_the_smallest_that_the_tail_allows(contributions: int, coefficients: int) -> None:
+    bound = tail_bound(6.6, contributions, coefficients)
 
     def log2_failure(x: int) -> float:
         return math.log2(2 * coefficients) - x * x / (2 * contributions * 6.6**2) / math.log(2)
@@ -35,29 +35,29 @@ def test_noise_bound_is_the_smallest_that_the_tail_allows(contributions: int, co
     assert log2_failure(bound) > -40 - 1e-9
 
 
-def test_noise_bound_grows_with_everything() -> None:
-    base = noise_bound(6.6, 100, 10**6)
-    assert base < noise_bound(6.7, 100, 10**6)
-    assert base < noise_bound(6.6, 110, 10**6)
-    assert base < noise_bound(6.6, 100, 10**8)
-    assert base < noise_bound(6.6, 100, 10**6, failure_bits=60)
+def test_tail_bound_grows_with_everything() -> None:
+    base = tail_bound(6.6, 100, 10**6)
+    assert base < tail_bound(6.7, 100, 10**6)
+    assert base < tail_bound(6.6, 110, 10**6)
+    assert base < tail_bound(6.6, 100, 10**8)
+    assert base < tail_bound(6.6, 100, 10**6, failure_bits=60)
 
 
-def test_noise_bound_holds_and_is_not_lavish() -> None:
+def test_tail_bound_holds_and_is_not_lavish() -> None:
     """A million sums of 30: none beyond the bound, and the largest beyond half of it."""
     total = np.zeros(1_000_000, dtype=np.int64)
     draws, stream = np.empty_like(total), SecretStream(bytes(32))
     for _ in range(30):
         fill_gaussian(draws, stream, 6.6)
         total += draws
-    bound = noise_bound(6.6, 30, total.size)
+    bound = tail_bound(6.6, 30, total.size)
     assert bound // 2 < np.abs(total).max() <= bound
 
 
 @pytest.mark.parametrize("arguments", [(0.0, 1, 1), (math.nan, 1, 1), (math.inf, 1, 1), (1.0, 0, 1), (1.0, 1, 0)])
 def test_impossible_sums_are_refused(arguments: tuple[float, int, int]) -> None:
     with pytest.raises(ParameterError, match="positive"):
-        noise_bound(*arguments)
+        tail_bound(*arguments)
 
 
 @pytest.mark.parametrize("arguments", [(0, 128), (10, 0)])
