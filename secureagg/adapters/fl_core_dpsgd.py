@@ -80,7 +80,7 @@ class PrivateTrainer:
             variable.assign(value)
         labels = y.astype(np.int32)
         batches = PoissonBatches(x, labels if self._model.output_shape[-1] > 1 else labels[:, None], expected)
-        assert batches.overflow_probability <= MAX_TRUNCATION_PROBABILITY
+        assert batches.truncation_probability <= MAX_TRUNCATION_PROBABILITY
         for index in range(self._terms.steps):
             step(*map(tf.convert_to_tensor, batches[index]))
         update = [

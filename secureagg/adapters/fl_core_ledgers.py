@@ -69,7 +69,7 @@ def _event(terms: DpSgdTerms, examples: int, noise_multiplier: float, rounds: in
         examples=examples,
         steps=terms.steps * rounds,
         relation=Relation.ZERO_OUT,
-        overflow_probability=MAX_TRUNCATION_PROBABILITY,
+        truncation_probability=MAX_TRUNCATION_PROBABILITY,
     )
 
 

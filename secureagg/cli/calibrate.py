@@ -209,7 +209,7 @@ def _dp_sgd(
             relation=relation,
             sampling=sampling,
             passes=0 if is_poisson else math.ceil(epochs),
-            overflow_probability=MAX_TRUNCATION_PROBABILITY if is_poisson else 0.0,
+            truncation_probability=MAX_TRUNCATION_PROBABILITY if is_poisson else 0.0,
         )
 
     return _Setting(

@@ -92,7 +92,7 @@ def delta(events: Events, epsilon: float) -> float:
     require_epsilon("epsilon", epsilon)
     composition = compose(events)
     bound = Bound(composition, quick=False)
-    found = min(1.0, bound.delta(float(epsilon)) + _overflow(composition.slack, epsilon))
+    found = min(1.0, bound.delta(float(epsilon)) + _slack_delta(composition.slack, epsilon))
     return _blurred_delta(composition, float(epsilon), found)
 
 
@@ -145,7 +145,7 @@ def _epsilon(composition: Composition, delta: float, quick: bool) -> float:
     if not composition.uses and not composition.curves:
         return 0.0
     bound, slack = Bound(composition, quick), composition.slack
-    found = least(bound.epsilon, lambda limit: delta - _overflow(slack, limit)) if slack else bound.epsilon(delta)
+    found = least(bound.epsilon, lambda limit: delta - _slack_delta(slack, limit)) if slack else bound.epsilon(delta)
     return found if quick else min(found, _blurred_epsilon(composition, delta))
 
 
@@ -167,7 +167,7 @@ def _blurred_epsilon(composition: Composition, delta: float) -> float:
         if missed == 0:
             return math.inf
         blurred = blur.epsilon(missed)
-        left = ((1 - _MISSED_SHARE) * delta - _overflow(composition.slack, limit)) * math.exp(-blurred)
+        left = ((1 - _MISSED_SHARE) * delta - _slack_delta(composition.slack, limit)) * math.exp(-blurred)
         return bound.epsilon(left) + blurred if left > 0 else math.inf
 
     return least_fixed(epsilon)
@@ -185,7 +185,7 @@ def _blurred_delta(composition: Composition, epsilon: float, found: float) -> fl
         blurred = blur.epsilon(missed) if 0 < missed < 1 else math.inf
         if blurred >= epsilon:
             break
-        others = missed * (1 + math.exp(epsilon)) + _overflow(composition.slack, epsilon)
+        others = missed * (1 + math.exp(epsilon)) + _slack_delta(composition.slack, epsilon)
         before, found = found, min(found, math.exp(blurred) * bound.delta(epsilon - blurred) + others)
         if found >= before * (1 - 1e-6):
             break
@@ -196,5 +196,6 @@ def _missed(delta: float, epsilon: float) -> float:
     return _MISSED_SHARE * delta / (1 + math.exp(epsilon))
 
 
-def _overflow(slack: float, epsilon: float) -> float:
+def _slack_delta(slack: float, epsilon: float) -> float:
+    """Return the δ that truncated batches, rounds without a release and values drawn anew cost at this ε."""
     return slack * (1 + math.exp(min(epsilon, HIGHEST_EPSILON))) if slack else 0.0

@@ -63,8 +63,8 @@ class DpSgd:
     and with them how often every other example is seen, or every batch of fixed size: add-or-remove is refused.
 
     passes: `PrivateModel.passes`, how many orders were begun, also those that were not finished; 0 for Poisson batches.
-    overflow_probability: of one Poisson batch to be cut to a static size (`PoissonBatches.overflow_probability`);
-    (1 + e^ε)·steps·overflow_probability is added to δ (Chua et al., NeurIPS 2024).
+    truncation_probability: of one Poisson batch, to a static size (`PoissonBatches.truncation_probability`);
+    (1 + e^ε)·steps·truncation_probability is added to δ (Chua et al., NeurIPS 2024).
     """
 
     noise_multiplier: float
@@ -74,14 +74,14 @@ class DpSgd:
     relation: Relation
     sampling: BatchSampling = BatchSampling.POISSON
     passes: int = 0
-    overflow_probability: float = 0.0
+    truncation_probability: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive("noise_multiplier", self.noise_multiplier)
         require_whole("examples", self.examples, 1, MAX_DIMENSION)
         require_between("expected_batch", self.expected_batch, 1, self.examples)
         require_whole("steps", self.steps, 1, MAX_COUNT)
-        require_between("overflow_probability", self.overflow_probability, 0, 1)
+        require_between("truncation_probability", self.truncation_probability, 0, 1)
         require_member("relation", self.relation, Relation)
         require_member("sampling", self.sampling, BatchSampling)
         if self.relation is Relation.ADD_OR_REMOVE:
@@ -98,8 +98,8 @@ class DpSgd:
     def _require_passes(self) -> None:
         if self.expected_batch != int(self.expected_batch):
             raise ParameterError(f"expected_batch={self.expected_batch} must be whole for fixed-size batches")
-        if self.overflow_probability:
-            raise ParameterError("overflow_probability is about Poisson batches, and these are of fixed size")
+        if self.truncation_probability:
+            raise ParameterError("truncation_probability is about Poisson batches, and these are of fixed size")
         require_whole("passes", self.passes, 1, self.steps)
         most = self.passes * (self.examples // int(self.expected_batch))
         if self.steps > most:
@@ -113,7 +113,7 @@ class DpSgd:
     @property
     def slack(self) -> float:
         """What multiplies 1 + e^ε in δ, beyond the mechanism's own."""
-        return self.steps * self.overflow_probability
+        return self.steps * self.truncation_probability
 
     @property
     def sampling_rate(self) -> float:
@@ -258,17 +258,12 @@ def seen_by(adversary: Adversary, event: PrivacyEvent, cohorts: Cohorts) -> Priv
 
 def event_to_fields(event: PrivacyEvent) -> dict[str, str | int | float]:
     """Return the event's fields and its `kind`, for JSON."""
-    found = {"kind": type(event).__name__, **asdict(event)}
-    if isinstance(event, RoundedGaussianSum) and event.adversary is Adversary.PARTICIPANTS:
-        del found["adversary"]  # ledgers from before this field stay readable, and keep their terms
-    return found
+    return {"kind": type(event).__name__, **asdict(event)}
 
 
 def event_from_fields(given: object) -> PrivacyEvent:
     """Return the event `event_to_fields` made these of. Raises: EncodingError."""
     kind = _KINDS.get(given["kind"]) if isinstance(given, dict) and isinstance(given.get("kind"), str) else None
-    if kind is RoundedGaussianSum and isinstance(given, dict):
-        given = {"adversary": "participants", **given}
     if kind is None or not isinstance(given, dict) or set(given) != {"kind", *(field.name for field in fields(kind))}:
         raise EncodingError("this is no privacy event, or one of a later version")
     values = {name: value for name, value in given.items() if name != "kind"}

@@ -13,7 +13,7 @@ Without, events may depend on all that was released. Admitted is what keeps thei
 fixed in the file's first line, within B, where (α, B)-RDP implies (ε, 0.99·δ). This is a valid filter by Feldman and
 Zrnic, "Individual privacy accounting via a Rényi filter", NeurIPS 2021, Theorem 4.3 (with Theorem 3.1). To take the
 best of several orders, or loss distributions, for events chosen adaptively is not valid for free (Rogers, Roth, Ullman,
-Vadhan, NeurIPS 2016). 0.01·δ is kept for Poisson batches that were cut and for values that were drawn anew.
+Vadhan, NeurIPS 2016). 0.01·δ is kept for Poisson batches that were truncated and for values that were drawn anew.
 
 The ledger holds events and notes, never a client's values. It protects who keeps it: a client's own makes that client
 refuse a round; an aggregator's protects nobody from the aggregator.
@@ -40,8 +40,8 @@ from secureagg.errors import BudgetExhausted, EncodingError, ParameterError
 
 __all__ = ["Debit", "Ledger"]
 
-_VERSION = 1
-_CUT_SHARE = 0.01
+_VERSION = 2
+_SLACK_SHARE = 0.01
 _LONGEST_TEXT = 200
 
 
@@ -63,7 +63,7 @@ class Ledger:
 
     Several threads may debit at once; a forked process may not.
     Raises: ParameterError for other terms than the file's, a file open elsewhere, or a plan beyond the budget;
-    EncodingError for a damaged file.
+    EncodingError for a damaged file, or one of another format version.
     """
 
     def __init__(
@@ -182,6 +182,11 @@ class Ledger:
         if not self._file.bodies:
             return []
         terms, *bodies = self._file.bodies
+        if terms.get("version") != _VERSION:
+            raise EncodingError(
+                f"the ledger {self._file.path} has format version {terms.get('version')!r}, and this library reads "
+                f"version {_VERSION}; open it with the version of secureagg that wrote it"
+            )
         if terms != self._terms():
             names = [name for name, value in self._terms().items() if terms.get(name) != value]
             raise ParameterError(f"the ledger {self._file.path} was made with other terms: {', '.join(names)}")
@@ -217,7 +222,7 @@ class _Adaptive:
 
     def __init__(self, budget: Guarantee) -> None:
         self._budget = budget
-        self._order, self._bound = renyi_budget(budget.epsilon, (1 - _CUT_SHARE) * budget.delta)
+        self._order, self._bound = renyi_budget(budget.epsilon, (1 - _SLACK_SHARE) * budget.delta)
 
     def terms(self) -> dict[str, object]:
         return {"order": self._order, "bound": self._bound}
@@ -227,10 +232,10 @@ class _Adaptive:
         spent = renyi_divergence(events, self._order)
         if not spent <= self._bound:
             raise BudgetExhausted(f"divergence {spent:.4g} of order {self._order:g} > {self._bound:.4g}, the budget")
-        cut = sum(getattr(one, "slack", 0.0) for one in events) * (1 + math.exp(self._budget.epsilon))
-        if cut > _CUT_SHARE * self._budget.delta:
-            kept = _CUT_SHARE * self._budget.delta
-            raise BudgetExhausted(f"δ = {cut:.3g} for batches cut to size or values drawn anew > {kept:.3g}")
+        slack = sum(getattr(one, "slack", 0.0) for one in events) * (1 + math.exp(self._budget.epsilon))
+        if slack > _SLACK_SHARE * self._budget.delta:
+            kept = _SLACK_SHARE * self._budget.delta
+            raise BudgetExhausted(f"δ = {slack:.3g} for truncated batches or values drawn anew > {kept:.3g}")
 
 
 def _uses(events: Sequence[PrivacyEvent]) -> Counter[PrivacyEvent]:

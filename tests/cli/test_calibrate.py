@@ -27,7 +27,7 @@ def test_noise_for_a_target(invoke: Invoke) -> None:
         examples=2000,
         steps=40,
         relation=Relation.ZERO_OUT,
-        overflow_probability=2.0**-40,
+        truncation_probability=2.0**-40,
     )
     assert figures["epsilon"] == epsilon(event, 1e-5) <= 3
     assert (figures["releases"], figures["relation"], figures["accountant"]) == (40, "zero-out", "PLD")
@@ -40,11 +40,11 @@ def test_an_epoch_has_as_many_steps_as_the_sampler_takes(invoke: Invoke, example
     sampling = pytest.importorskip("secureagg.dp.dpsgd").PoissonBatches
     batches = sampling(np.zeros((examples, 1)), np.zeros(examples), 100)
     assert json.loads(figures)["releases"] == 10 * len(batches)
-    assert batches.overflow_probability <= MAX_TRUNCATION_PROBABILITY
+    assert batches.truncation_probability <= MAX_TRUNCATION_PROBABILITY
 
 
-def test_overflow_is_paid_for(invoke: Invoke) -> None:
-    """Of many steps at a high ε, what capped batches cost is seen in δ."""
+def test_truncation_is_paid_for(invoke: Invoke) -> None:
+    """Of many steps at a high ε, what truncated batches cost is seen in δ."""
     arguments = ("--noise", "3", "--epochs", "200", "--json")
     figures = json.loads(invoke(*SMALL_SGD[:-2], *arguments).out)
     event = DpSgd(
@@ -53,9 +53,9 @@ def test_overflow_is_paid_for(invoke: Invoke) -> None:
         examples=2000,
         steps=4000,
         relation=Relation.ZERO_OUT,
-        overflow_probability=MAX_TRUNCATION_PROBABILITY,
+        truncation_probability=MAX_TRUNCATION_PROBABILITY,
     )
-    assert figures["epsilon"] == epsilon(event, 1e-5) > epsilon(replace(event, overflow_probability=0.0), 1e-5)
+    assert figures["epsilon"] == epsilon(event, 1e-5) > epsilon(replace(event, truncation_probability=0.0), 1e-5)
 
 
 def test_epsilon_of_a_noise_without_amplification(invoke: Invoke) -> None:

@@ -130,14 +130,14 @@ class TestKnownValues:
         planned = replace(DISCRETE, honest=100)
         assert epsilon(replace(DISCRETE, honest=70), 1e-5) > 1.15 * epsilon(planned, 1e-5)
 
-    def test_batches_that_were_cut(self) -> None:
-        cut = replace(SGD, overflow_probability=1e-10)
-        found = epsilon(cut, 1e-5)
+    def test_truncated_batches(self) -> None:
+        truncated = replace(SGD, truncation_probability=1e-10)
+        found = epsilon(truncated, 1e-5)
         spare = 1000 * 1e-10 * (1 + math.exp(found))
         assert epsilon(SGD, 1e-5 - spare) <= found * (1 + 1e-9)
         assert found > epsilon(SGD, 1e-5)
-        assert delta(cut, 2.0) == delta(SGD, 2.0) + 1000 * 1e-10 * (1 + math.exp(2.0))
-        assert epsilon(replace(SGD, overflow_probability=0.01), 1e-5) == math.inf
+        assert delta(truncated, 2.0) == delta(SGD, 2.0) + 1000 * 1e-10 * (1 + math.exp(2.0))
+        assert epsilon(replace(SGD, truncation_probability=0.01), 1e-5) == math.inf
 
 
 MULTIPLIERS = st.floats(min_value=0.4, max_value=50)

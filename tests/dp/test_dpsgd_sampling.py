@@ -1,4 +1,4 @@
-"""Poisson sampling as it is claimed: inclusion rate, independence, padding, overflow; fixed-size batches."""
+"""Poisson sampling as it is claimed: inclusion rate, independence, padding, truncation; fixed-size batches."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ def test_batches_are_padded_with_masked_zeros() -> None:
         assert x.shape == (24, 3) and y.shape == mask.shape == (24,)
         assert (mask[:size] == 1).all() and (y[:size] > 0).all() and not x[size:].any() and not y[size:].any()
         assert np.array_equal(x[:size, 0], y[:size])
-    assert batches.overflows == 0
+    assert batches.truncations == 0
 
 
-def test_overflow_is_counted_and_keeps_a_random_part() -> None:
-    batches = PoissonBatches(X, Y, 10, capacity=10, stream=stream("overflow"))
-    assert batches.overflow_probability == pytest.approx(stats.binom.sf(10, N, 0.25), rel=1e-9)
+def test_truncation_is_counted_and_keeps_a_random_part() -> None:
+    batches = PoissonBatches(X, Y, 10, capacity=10, stream=stream("truncation"))
+    assert batches.truncation_probability == pytest.approx(stats.binom.sf(10, N, 0.25), rel=1e-9)
     held = draws(batches, 4000)
     assert held.sum(axis=1).max() == 10
-    assert stats.binomtest(batches.overflows, 4000, batches.overflow_probability).pvalue > 1e-3
+    assert stats.binomtest(batches.truncations, 4000, batches.truncation_probability).pvalue > 1e-3
     counts = held.sum(axis=0)  # nobody is left out for standing last
     assert abs(np.corrcoef(counts, np.arange(N))[0, 1]) < 0.5
 
 
 @pytest.mark.parametrize(("n", "expected"), [(60_000, 256), (1000, 1), (1000, 999), (7, 7), (10**6, 4096.5)])
-def test_the_default_capacity_overflows_with_probability_below_two_to_the_minus_forty(n: int, expected: float) -> None:
+def test_the_default_capacity_truncates_with_probability_below_two_to_the_minus_forty(n: int, expected: float) -> None:
     batches = PoissonBatches(np.zeros((n, 1), np.float32), np.zeros(n), expected)
-    assert batches.overflow_probability <= 2.0**-40
-    assert batches.overflow_probability == pytest.approx(stats.binom.sf(batches.capacity, n, expected / n), rel=1e-6)
+    assert batches.truncation_probability <= 2.0**-40
+    assert batches.truncation_probability == pytest.approx(stats.binom.sf(batches.capacity, n, expected / n), rel=1e-6)
     assert batches.capacity == n or stats.binom.sf(batches.capacity - 8, n, expected / n) > 2.0**-40
     assert len(batches) == max(1, round(n / expected))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from secureagg.dp.accounting import Guarantee, epsilon
 from secureagg.dp.calibration import calibrate_noise
 from secureagg.dp.dp_events import BatchSampling, CentralGaussian, DpSgd, PrivacyEvent, QuantileCount
 from secureagg.dp.ledger import Debit, Ledger
+from secureagg.dp.ledger_file import LedgerFile
 from secureagg.dp.noisy_sums import DiscreteGaussianSum
 from secureagg.dp.relation import Relation
 from secureagg.errors import BudgetExhausted, EncodingError, ParameterError
@@ -242,12 +244,12 @@ class TestBudget:
                 opened(path, planned=planned)
         assert not path.exists()
 
-    def test_cut_batches_have_a_share_of_delta(self, path: Path) -> None:
+    def test_truncated_batches_have_a_share_of_delta(self, path: Path) -> None:
         step = DpSgd(noise_multiplier=2.0, expected_batch=50, examples=5000, steps=10, relation=ZERO_OUT)
         with opened(path) as ledger:
-            ledger.debit(replace(step, overflow_probability=1e-12))
-            with pytest.raises(BudgetExhausted, match="cut to size"):
-                ledger.debit(replace(step, overflow_probability=1e-9))
+            ledger.debit(replace(step, truncation_probability=1e-12))
+            with pytest.raises(BudgetExhausted, match="truncated batches"):
+                ledger.debit(replace(step, truncation_probability=1e-9))
 
 
 class TestRejects:
@@ -277,6 +279,17 @@ class TestRejects:
                 Ledger(path, terms[0], terms[1], unit=terms[2])
         with pytest.raises(ParameterError, match="filter"):
             opened(path, planned=[ROUND], unit="hospital")
+
+    def test_another_format_version(self, path: Path) -> None:
+        three_debits(path)
+        with closing(LedgerFile(path)) as file:
+            terms, *debits = file.bodies
+        path.unlink()
+        with closing(LedgerFile(path)) as file:
+            for body in ({**terms, "version": 1}, *debits):
+                file.append(body)
+        with pytest.raises(EncodingError, match=r"format version 1, and this library reads version 2; open it with"):
+            opened(path)
 
     @pytest.mark.parametrize("budget", [(0.0, 1e-5), (float("nan"), 1e-5), (1.0, 0.0), (1.0, 1.0), (float("inf"), 0.1)])
     def test_a_budget_that_is_none(self, path: Path, budget: tuple[float, float]) -> None:

@@ -40,9 +40,9 @@ class PoissonBatches(_Batches):
 
     Rate, number of batches and capacity follow from n, which is public with them; what a batch holds stays secret.
     All have `capacity` rows: the examples drawn, then rows of zeros whose mask is 0. If more are drawn than fit, a
-    uniformly random `capacity` of them stay, and `overflows` counts the batch. That is no longer Poisson sampling:
-    over T batches, (1 + e^ε)·T·overflow_probability is added to δ (Chua et al., NeurIPS 2024). Unless given, capacity
-    is the smallest multiple of 8 for which overflow_probability ≤ MAX_TRUNCATION_PROBABILITY, 2^-40.
+    uniformly random `capacity` of them stay, and `truncations` counts the batch. That is no longer Poisson sampling:
+    over T batches, (1 + e^ε)·T·truncation_probability is added to δ (Chua et al., NeurIPS 2024). Unless given, capacity
+    is the smallest multiple of 8 for which truncation_probability ≤ MAX_TRUNCATION_PROBABILITY, 2^-40.
     An epoch is n / expected_batch batches, rounded; Keras draws one more to learn their shapes, and discards it.
     """
 
@@ -60,12 +60,14 @@ class PoissonBatches(_Batches):
         if not 1 <= expected_batch <= n:
             raise ParameterError(f"expected_batch={expected_batch}: must be within 1 … n={n}")
         if capacity is not None and capacity < expected_batch:
-            raise ParameterError(f"capacity={capacity} < expected_batch={expected_batch}: half the batches overflow")
+            raise ParameterError(
+                f"capacity={capacity} < expected_batch={expected_batch}: half the batches would be truncated"
+            )
         self.expected_batch = expected_batch
         self.rate = expected_batch / n
         self.capacity = capacity or _smallest_capacity(n, self.rate)
-        self.overflow_probability = binomial_tail(n, self.rate, self.capacity)
-        self.overflows = 0
+        self.truncation_probability = binomial_tail(n, self.rate, self.capacity)
+        self.truncations = 0
 
     def __len__(self) -> int:
         return max(1, round(len(self._x) / self.expected_batch))
@@ -80,7 +82,7 @@ class PoissonBatches(_Batches):
         # A word is below ⌊rate·2^64⌋ with that probability to within 2^-64.
         chosen = np.flatnonzero(self._words(len(self._x)) <= np.uint64(min(int(self.rate * 2**64), 2**64 - 1)))
         if len(chosen) > self.capacity:
-            self.overflows += 1
+            self.truncations += 1
             chosen = np.sort(chosen[np.argsort(self._words(len(chosen)))[: self.capacity]])
         return chosen
 
