@@ -116,7 +116,7 @@ def _require_known(mechanism: MechanismName, bug: BugName | None) -> None:
 
 def _applies(bug: BugName | None, alone: bool) -> bool:
     """Return whether this run can show the bug; without one, both are made."""
-    from secureagg.dp.audit_sums import SumBug
+    from secureagg.dp.audit.sums import SumBug
 
     if bug is None:
         return True
@@ -134,7 +134,7 @@ def _run(
 ) -> AuditResult:
     from secureagg.dp.audit import Claim
     from secureagg.dp.audit import audit as run_audit
-    from secureagg.dp.audit_sums import NoisySums, SumBug, SumNoise
+    from secureagg.dp.audit.sums import NoisySums, SumBug, SumNoise
     from secureagg.dp.relation import Relation
 
     stream = stream_of(seed)
@@ -144,7 +144,7 @@ def _run(
     if mechanism is not MechanismName.DP_SGD:
         sums = NoisySums(claim, SumNoise(mechanism), SumBug(bug) if bug else None, alone, stream=noise)
         return run_audit(sums, canaries, claimed=claim, independent=alone, confidence=CONFIDENCE, stream=coins)
-    from secureagg.dp.audit_training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
+    from secureagg.dp.audit.training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
 
     seeded = TrainingBug(bug) if bug else None
     if alone:

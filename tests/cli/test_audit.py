@@ -9,7 +9,7 @@ import pytest
 
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.privacy_audit import BugName
-from secureagg.dp.audit_sums import SumBug
+from secureagg.dp.audit.sums import SumBug
 from tests.cli.runs import Ended, Invoke, Spawn
 
 

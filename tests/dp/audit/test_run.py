@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from secureagg.dp.audit import AuditResult, Claim, Relation, audit, default_guesses
-from secureagg.dp.audit_bounds import (
+from secureagg.dp.audit.bounds import (
     independent_bound,
     one_run_bound,
     one_run_epsilon,
     one_run_p_value,
     one_run_rejects,
 )
-from secureagg.dp.audit_curves import GaussianCurves, SubsampledGaussianCurves, gaussian_epsilon, gaussian_mu
-from secureagg.dp.audit_sums import NoisySums, SumBug, SumNoise
+from secureagg.dp.audit.curves import GaussianCurves, SubsampledGaussianCurves, gaussian_epsilon, gaussian_mu
+from secureagg.dp.audit.sums import NoisySums, SumBug, SumNoise
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
 

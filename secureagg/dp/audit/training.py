@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.checks import require_whole
-from secureagg.dp.audit import Claim
-from secureagg.dp.audit_curves import Curves, GaussianCurves, SubsampledGaussianCurves, gaussian_mu
+from secureagg.dp.audit.curves import Curves, GaussianCurves, SubsampledGaussianCurves, gaussian_mu
+from secureagg.dp.audit.run import Claim
 from secureagg.dp.dp_events import BatchSampling
 from secureagg.dp.dpsgd import PoissonBatches, PrivateModel, clipped_sums, make_private, private_gradients
 from secureagg.dp.dpsgd.backend import keras, tf

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.checks import require_whole
-from secureagg.dp.audit import Claim
-from secureagg.dp.audit_curves import gaussian_mu
+from secureagg.dp.audit.curves import gaussian_mu
+from secureagg.dp.audit.run import Claim
 from secureagg.dp.clipping import clip_factor
 from secureagg.dp.noise import discrete_gaussian, skellam
 from secureagg.dp.relation import Relation

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from secureagg.dp.audit_curves import Curves, Inverse
+from secureagg.dp.audit.curves import Curves, Inverse
 
 __all__ = ["independent_bound", "one_run_bound", "one_run_epsilon", "one_run_p_value", "one_run_rejects"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.checks import require_between, require_whole
-from secureagg.dp.audit_bounds import independent_bound, one_run_bound, one_run_epsilon, one_run_rejects
-from secureagg.dp.audit_curves import Curves, GaussianCurves, gaussian_epsilon, normal_cdf, normal_quantile
+from secureagg.dp.audit.bounds import independent_bound, one_run_bound, one_run_epsilon, one_run_rejects
+from secureagg.dp.audit.curves import Curves, GaussianCurves, gaussian_epsilon, normal_cdf, normal_quantile
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from secureagg.dp.audit import AuditResult, Claim, Relation, audit
-from secureagg.dp.audit_training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
+from secureagg.dp.audit.training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
 from secureagg.errors import ParameterError
 from secureagg.ring.xof import SecretStream
 
