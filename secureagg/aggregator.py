@@ -83,7 +83,8 @@ class Aggregator:
     spool and ledger. Where the aggregator adds the noise, `open` debits each draw before it returns it.
 
     With a spool the round survives a crash (an aggregator made anew on the same session and directory goes on where
-    the last admission ended), and `open` publishes a tally, which it leaves there too.
+    the last admission ended, or closes the round as it was closed), and `open` publishes a tally, which it leaves there
+    too.
 
     Guarantees: a call that raises leaves the sum, the set of clients and the spool as they were. Several threads may
     admit at once.
@@ -258,8 +259,9 @@ class Aggregator:
         """Fix the set of clients and return the request that committee members answer.
 
         reports: in robust mode, the members' share checks; clients that the members asked complain about are left
-        out, as few as possible. Raises: QuorumError if too few clients remain or too few members reported;
-        FaultyMemberError if a report is wrong.
+        out, as few as possible. They stay in the spool: a round that was closed before a crash is closed with the same
+        ones again, whatever is given, since members may have answered. Raises: QuorumError if too few clients remain
+        or too few members reported; FaultyMemberError if a report is wrong.
         """
         received = None if reports is None else list(reports)  # making them may need share_check() and so the lock
         with self._lock:
@@ -268,8 +270,12 @@ class Aggregator:
     def _close(self, reports: Sequence[bytes] | None) -> Request:
         if self._request is not None:
             raise ParameterError("the round is closed already")
+        earlier = self._spool.reports()
+        reports = reports if earlier is None else earlier
         refused, faults = self._left_out(reports)
         self._sum.require_quorum(refused)
+        if reports is not None and earlier is None:
+            self._spool.keep_reports(reports)
         if self._ledger is not None and self._event is not None:
             self._debit_sum(self._ledger, self._event)
         self._spool.fix()

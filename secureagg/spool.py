@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,11 +17,12 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from secureagg.durable import sync_directory
-from secureagg.errors import ParameterError
+from secureagg.errors import EncodingError, ParameterError
 from secureagg.ids import ClientIds
 from secureagg.payload import ContributionView, require_length, require_possible_length
 from secureagg.plan import RoundPlan
 from secureagg.session import Session
+from secureagg.wire import Reader, Writer
 
 __all__ = ["DirectorySpool", "Spool", "Staged", "TemporarySpool", "open_spool"]
 
@@ -50,6 +51,12 @@ class Spool(Protocol):
 
     def note(self, what: str) -> None:
         """Note this, durably. Raises: ParameterError if it was noted before, perhaps by another process."""
+
+    def reports(self) -> list[bytes] | None:
+        """Return the share checks that the round was closed with, or None if there were none."""
+
+    def keep_reports(self, reports: Sequence[bytes]) -> None:
+        """Keep, durably, the share checks that the round is closed with."""
 
     def stage(self, payload: bytes | BinaryIO) -> AbstractContextManager[Staged]:
         """Take in a payload, length-checked; leaving the context forgets it unless it was kept."""
@@ -92,6 +99,12 @@ class TemporarySpool:
         """Note this. Raises: ParameterError if it was noted before."""
         _require_first(what, self.noted(what))
         self._notes.add(what)
+
+    def reports(self) -> None:
+        """Return None: what goes with the process is closed once."""
+
+    def keep_reports(self, reports: Sequence[bytes]) -> None:
+        """Keep nothing."""
 
     @contextmanager
     def stage(self, payload: bytes | BinaryIO) -> Iterator[Staged]:
@@ -185,6 +198,28 @@ class DirectorySpool:
             (self._path / what).touch(exist_ok=False)
         except FileExistsError:
             _require_first(what, True)
+        sync_directory(self._path)
+
+    def reports(self) -> list[bytes] | None:
+        """Return what `keep_reports` kept, perhaps before a crash. Raises: ParameterError if the file is damaged."""
+        file = self._path / "reports"
+        try:
+            reader = Reader(file.read_bytes(), str(file))
+        except FileNotFoundError:
+            return None
+        try:
+            reports = [bytes(reader.blob()) for _ in range(reader.integer(4))]
+            reader.end()
+        except EncodingError as error:
+            raise ParameterError(f"{error}; remove it to close the round anew, if no member has answered") from error
+        return reports
+
+    def keep_reports(self, reports: Sequence[bytes]) -> None:
+        """Write the file `reports`: a count (4 bytes), then each with its length."""
+        writer = Writer().integer(len(reports), 4)
+        for report in reports:
+            writer.blob(report)
+        _replace(self._path / "reports", [writer.getvalue()])
         sync_directory(self._path)
 
     @contextmanager
@@ -302,4 +337,6 @@ def _replace(path: Path, content: Iterable[bytes]) -> None:
     temporary = path.with_suffix(".partial")
     with temporary.open("wb") as file:
         file.writelines(content)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.rename(path)

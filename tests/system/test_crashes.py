@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import secureagg as sa
-from tests.federation import Federation, federation, same
+from tests.federation import Federation, federation, same, toy_plan
 from tests.roles import Died, Party, Refused, publish_federation
 
 KILL = "import os, signal\ndef die(*a, **k): os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -137,3 +137,45 @@ def test_an_aggregator_killed_while_it_admits(everyone: Federation, before: str,
     result = restored.open([member.respond(everyone.session, request) for member in everyone.members])
     assert same(result.mean, everyone.expected([0, 1, 2]))
     sa.verify_tally(everyone.session, result.tally or b"", mine=payloads[2], contributions=payloads[:2])
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        (KILL + "import secureagg.spool\nsecureagg.spool.DirectorySpool.keep_reports = die", False),
+        (KILL + "import pathlib\npathlib.Path.rename = die", False),
+        (KILL + "import pathlib\nreal = pathlib.Path.rename\npathlib.Path.rename = lambda *a: (real(*a), die())", True),
+        (KILL + "import secureagg.running_sum\nsecureagg.running_sum.RunningSum.leave_out = die", True),
+    ],
+    ids=["before it keeps the reports", "before they are there", "once they are there", "while leaving out"],
+)
+def test_an_aggregator_killed_while_it_closes(before: str, kept: bool) -> None:
+    """With the reports it kept it closes the round again as it was closed, though members may have answered since."""
+    with federation(toy_plan(committee=sa.Committee(4, mode="robust"))) as everyone:
+        public, home = everyone.directory / "public", everyone.directory / "server"
+        publish_federation(public, everyone)
+        aggregator = sa.Aggregator(everyone.session, spool=home / "spool")
+        for client in range(3):
+            aggregator.admit(everyone.contribution(client))
+        check = aggregator.share_check()
+        reports = [member.check(everyone.session, check) for member in everyone.members]
+        paths = [home / f"report-{number}" for number in range(len(reports))]
+        for path, report in zip(paths, reports, strict=True):
+            path.write_bytes(report)
+        with Party(home, public, before) as doomed, pytest.raises(Died) as caught:
+            doomed.call("close", *map(str, paths))
+        assert caught.value.args == (-signal.SIGKILL,)
+        again = sa.Aggregator(everyone.session, spool=home / "spool")
+        if not kept:
+            with pytest.raises(sa.ParameterError, match="committee is robust"):
+                again.close()
+        request = again.close() if kept else again.close(reports)
+        answers = [member.respond(everyone.session, request) for member in everyone.members]
+
+        # Once members have answered they check nothing any more; the round still opens, to the same answers.
+        last = sa.Aggregator(everyone.session, spool=home / "spool")
+        with pytest.raises(sa.ParameterError, match="the round is answered"):
+            everyone.members[0].check(everyone.session, last.share_check())
+        request = last.close()
+        assert [member.respond(everyone.session, request) for member in everyone.members] == answers
+        assert same(last.open(answers).mean, everyone.expected([0, 1, 2]))
