@@ -42,7 +42,17 @@ class Checkpoint:
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> None:
-    """Replaces the checkpoint in `directory`, which is made if needed, atomically and durably."""
+    """Replaces the checkpoint in `directory`, which is made if needed, atomically and durably.
+
+    Raises: StateError if it cannot be written; there is the earlier checkpoint then, or this one, whole.
+    """
+    try:
+        _save(directory, checkpoint)
+    except OSError as error:
+        raise StateError(f"{directory}: the run cannot be saved: {error}") from error
+
+
+def _save(directory: Path, checkpoint: Checkpoint) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     arrays = f"arrays-{checkpoint.round_number:06d}.safetensors"
     content = _arrays(checkpoint)

@@ -83,19 +83,18 @@ class Audit:
 def gather(paths: Iterable[Path]) -> Transcript:
     """Return the transcript in these spool directories and files, told apart by their first bytes.
 
-    Raises: EncodingError for a path that cannot be read or is no part of a transcript; ParameterError if there is not
-    one session record, or more than one tally.
+    Raises: EncodingError for a path that cannot be read or is no part of a transcript, and if there is no session
+    record; ParameterError if there is more than one, or more than one tally.
     """
     found: dict[bytes, dict[Path, None]] = {_RECORD: {}, _CONTRIBUTION: {}, _TALLY: {}}  # in order, each once
     for path in paths:
         for file in _spooled(path) if path.is_dir() else [path]:
             found[_kind(file)][file.resolve()] = None
     records, tallies = list(found[_RECORD]), list(found[_TALLY])
-    if len(records) != 1:
-        raise ParameterError(
-            f"{len(records)} session records among these paths; give the files of one round, its record "
-            "(`session` in a spool) among them"
-        )
+    if not records:
+        raise EncodingError("no session record among these paths; give the round's (`session` in a spool) too")
+    if len(records) > 1:
+        raise ParameterError(f"{len(records)} session records among these paths; give the files of one round")
     if len(tallies) > 1:
         raise ParameterError(f"{len(tallies)} tallies among these paths; a round has one")
     return Transcript(records[0], tuple(found[_CONTRIBUTION]), tallies[0] if tallies else None)

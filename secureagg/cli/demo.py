@@ -14,7 +14,17 @@ from rich.text import Text
 from secureagg.cli.attack_figures import AttackFigures, of_attack
 from secureagg.cli.attack_report import print_attack, write_attack_report
 from secureagg.cli.attacked import LANES, choose_malicious, prepare_attack, train_attacked
-from secureagg.cli.demo_checks import given, occasion_of, partition_of, refuse_unattacked, unit_of, writable
+from secureagg.cli.demo_checks import (
+    given,
+    occasion_of,
+    partition_of,
+    refuse_unattacked,
+    report_target,
+    require_answers,
+    require_homes,
+    require_saved,
+    unit_of,
+)
 from secureagg.cli.experiment import Experiment, prepare, train
 from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.figures import Figures, of_run
@@ -251,8 +261,8 @@ def demo(
     """
     debug = debugging(context, debug)
     with reported(debug):
-        if resume and state_dir is None:
-            raise typer.BadParameter("it needs --state-dir, where the run was saved", param_hint="--resume")
+        if resume:
+            require_saved(state_dir)
         refuse_unused(context, scheme, _USED_BY)
         attacked = attack is not Attack.NONE
         refuse_unattacked(context, scheme, state_dir, attacked=attacked)
@@ -261,6 +271,7 @@ def demo(
         defaults = occasion.value
         encryption: OneShotSettings | TensealSettings | None = None
         if scheme is Scheme.ONE_SHOT:
+            require_answers(members, absent_members)
             clip, bits = given(l2_clip, defaults.l2_clip), given(value_bits, defaults.value_bits)
             encryption = OneShotSettings(clip, bits, members, absent_members, proofs)
         elif scheme is Scheme.TENSEAL:
@@ -283,7 +294,8 @@ def demo(
             privacy=budget,
         )
         said = Console(stderr=True)
-        target = None if no_report else writable(report, said)
+        require_homes(state_dir, ledger, unit)
+        target = None if no_report else report_target(report, said)
         said.print("Preparing data, keys and TensorFlow …", style="dim")
         observe = telling(said)
         if attacked:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +12,23 @@ from rich.text import Text
 from secureagg.cli.occasions import Occasion
 from secureagg.cli.options import refuse_given
 from secureagg.cli.report import missing_for_report
+from secureagg.cli.saved import SAVED_LANES
 from secureagg.cli.settings import PartitionChoice, Scheme, Unit
+from secureagg.cli.targets import require_writable_file, require_writable_folder
+from secureagg.electorate import Committee
 from secureagg.errors import ParameterError
 
-__all__ = ["given", "occasion_of", "partition_of", "refuse_unattacked", "unit_of", "writable"]
+__all__ = [
+    "given",
+    "occasion_of",
+    "partition_of",
+    "refuse_unattacked",
+    "report_target",
+    "require_answers",
+    "require_homes",
+    "require_saved",
+    "unit_of",
+]
 
 _Value = TypeVar("_Value")
 
@@ -81,16 +93,40 @@ def partition_of(text: str) -> PartitionChoice:
         raise typer.BadParameter(str(error), param_hint="--partition") from error
 
 
-def writable(report: Path, said: Console) -> Path | None:
-    """Return the report's path, known to be writable before an hour of training; None if it cannot be drawn."""
+def require_saved(state_dir: Path | None) -> None:
+    """Refuse to resume what was never saved: a typing error would start a run of its own, under a wrong name."""
+    if state_dir is None:
+        raise typer.BadParameter("it needs --state-dir, where the run was saved", param_hint="--resume")
+    if not any((state_dir / lane).is_dir() for lane in SAVED_LANES):
+        raise typer.BadParameter(
+            f"no run is saved in {state_dir}; give the --state-dir of one, or leave --resume out to start there",
+            param_hint="--resume",
+        )
+
+
+def require_answers(members: int, absent_members: int) -> None:
+    """Refuse a committee that could open no sum. Raises: ParameterError."""
+    needed, left = Committee(members).members_needed, max(0, members - absent_members)
+    if left < needed:
+        raise ParameterError(
+            f"--members {members} and --absent-members {absent_members} leave {left} that answer, and {needed} must; "
+            "take more members, or have fewer of them absent"
+        )
+
+
+def report_target(report: Path, said: Console) -> Path | None:
+    """Return the report's path, known to be writable; None if it cannot be drawn."""
     missing = missing_for_report()
     if missing is not None:
         said.print(Text(f"No report: {missing}"), soft_wrap=True)
         return None
-    try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise typer.BadParameter(f"{report.parent}: {error.strerror}", param_hint="--report") from error
-    if report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK):
-        raise typer.BadParameter(f"{report} cannot be written", param_hint="--report")
+    require_writable_file(report, "--report")
     return report
+
+
+def require_homes(state_dir: Path | None, ledger: Path | None, unit: Unit | None) -> None:
+    """Make sure that the run and its ledgers can be saved where they are to be."""
+    if state_dir is not None:
+        require_writable_folder(state_dir, "--state-dir")
+    if ledger is not None:
+        (require_writable_folder if unit is Unit.EXAMPLE else require_writable_file)(ledger, "--ledger")

@@ -39,10 +39,10 @@ class ExitCode(IntEnum):
 _MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.UNEXPECTED: "unexpected error: a bug",
-    ExitCode.USAGE: "unknown command or option",
+    ExitCode.USAGE: "an unknown command or option, a value it does not take, or a path that cannot be written",
     ExitCode.PARAMETERS: "these parameters cannot work",
-    ExitCode.ENCODING: "a file or message is missing, damaged or of another kind",
-    ExitCode.FAULTY_PARTY: "a client or committee member at fault, or a fault nobody can be named for",
+    ExitCode.ENCODING: "a file or message is missing, damaged or of another kind, or could not be saved",
+    ExitCode.FAULTY_PARTY: "a party at fault, or a fault nobody can be named for; or an audit refutes the claimed ε",
     ExitCode.QUORUM: "too few parties took part",
     ExitCode.BUDGET: "the privacy budget is exhausted",
     ExitCode.MISSING_EXTRA: "an optional dependency is not installed",

@@ -10,8 +10,9 @@ from pathlib import Path
 from fl_core import StateError
 from secureagg.cli.settings import Settings
 
-__all__ = ["Notes", "read_notes", "write_notes"]
+__all__ = ["SAVED_LANES", "Notes", "read_notes", "write_notes"]
 
+SAVED_LANES = ("plain", "private")  # folders of a saved run; with a budget the private one is made first
 _FILE = "deviation.json"
 
 
@@ -25,10 +26,13 @@ class Notes:
 
 
 def write_notes(folder: Path, settings: Settings, notes: Notes) -> None:
-    """Replace the file, at once or not at all."""
+    """Replace the file, at once or not at all. Raises: StateError if it cannot be written."""
     temporary = folder / f"{_FILE}.tmp"
-    temporary.write_text(json.dumps({"encryption": _encryption(settings)} | asdict(notes)))
-    os.replace(temporary, folder / _FILE)
+    try:
+        temporary.write_text(json.dumps({"encryption": _encryption(settings)} | asdict(notes)))
+        os.replace(temporary, folder / _FILE)
+    except OSError as error:
+        raise StateError(f"{folder}: the run cannot be saved: {error}") from error
 
 
 def read_notes(folder: Path, settings: Settings) -> Notes:

@@ -21,8 +21,9 @@ import secureagg
 from secureagg import selfcheck as laws
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.targets import require_writable_file
 from secureagg.cli.warm import telling
-from secureagg.errors import ParameterError
+from secureagg.errors import EncodingError
 from secureagg.ring.params import PARAMETER_NAMES
 from secureagg.warm import warm_up
 
@@ -64,6 +65,8 @@ def selfcheck(
     """
     with reported(debugging(context, debug)):
         chosen = _chosen(only or [])
+        if to_json is not None:
+            require_writable_file(to_json, "--json")
         said, drawn = Console(stderr=True), secrets.randbits(48) if seed is None else seed
         console = Console(soft_wrap=True)
         console.print(f"secureagg {secureagg.__version__}, {_mode(thorough)}, seed {drawn}", highlight=False)
@@ -185,4 +188,4 @@ def _write(path: Path, findings: Sequence[laws.Finding], seed: int, thorough: bo
     try:
         path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ParameterError(f"{path} cannot be written: {error.strerror}") from error
+        raise EncodingError(f"{path} cannot be written: {error.strerror}") from error

@@ -115,10 +115,19 @@ class TestOneShot:
         assert [r["clipped"] for r in resumed["private"]["rounds"]] == [5, 5]
         assert resumed["comparison"]["max_deviation"] > resumed["comparison"]["deviation_limit"]
 
-    def test_too_few_members_end_the_run(self, invoke: Invoke) -> None:
-        ended = invoke(*SMALL, "--no-report", "--absent-members", "2")
-        assert ended.code == ExitCode.QUORUM
-        assert "3 of 4 needed answers" in ended.err
+    @pytest.mark.parametrize(
+        ("chosen", "told"),
+        [
+            (("--absent-members", "2"), "--members 5 and --absent-members 2 leave 3 that answer, and 4 must"),
+            (("--members", "2"), "--members 2 and --absent-members 1 leave 1 that answer, and 2 must"),
+        ],
+    )
+    def test_too_few_members_are_refused_before_anything_is_loaded(
+        self, invoke: Invoke, chosen: tuple[str, ...], told: str
+    ) -> None:
+        ended = invoke(*SMALL, "--no-report", *chosen)
+        assert ended.code == ExitCode.PARAMETERS
+        assert told in ended.err and "Preparing" not in ended.err
 
     def test_says_so_when_kernels_take_their_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([10.0, 13.0])
@@ -146,6 +155,11 @@ class TestResume:
     def test_a_finished_run_is_read_back(self, small_run: SmallRun, invoke: Invoke) -> None:
         again = invoke(*SMALL, "--json", "--no-report", "--state-dir", str(small_run.state_dir), "--resume")
         assert without_times(json.loads(again.out)) == without_times(small_run.figures)
+
+    def test_what_was_never_saved_is_refused(self, invoke: Invoke, tmp_path: Path) -> None:
+        ended = invoke(*SMALL, "--no-report", "--state-dir", str(tmp_path / "typo"), "--resume")
+        assert ended.code == ExitCode.USAGE
+        assert "no run is saved in" in ended.err and not (tmp_path / "typo").exists()
 
     def test_must_be_asked_for(self, small_run: SmallRun, invoke: Invoke) -> None:
         ended = invoke(*SMALL, "--no-report", "--state-dir", str(small_run.state_dir))

@@ -96,6 +96,7 @@ class TestReached:
             [*SMALL, "--no-report", "--clients", "1"],
             [*SMALL, "--no-report", "--l2-clip", "0"],
             [*SMALL, "--no-report", "--members", "2", "--absent-members", "3"],
+            [*SMALL, "--no-report", "--members", "2"],
             [*SMALL, "--no-report", "--scheme", "tenseal", "--precision", "2"],
         ):
             ended = invoke(*arguments)
@@ -106,6 +107,30 @@ class TestReached:
         ended = invoke("demo", "--dataset", "mnist", "--data-dir", str(tmp_path), "--no-report")
         assert ended.code == ExitCode.ENCODING
         assert "train-images-idx3-ubyte" in ended.err
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("demo", "--state-dir"),
+            ("demo", "--no-report", "--epsilon", "4", "--ledger"),
+            ("demo", "--no-report", "--dp-sgd-epsilon", "4", "--ledger"),
+            ("demo", "--report"),
+            ("selfcheck", "--json"),
+        ],
+    )
+    def test_a_path_that_cannot_be_written(self, invoke: Invoke, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+        (tmp_path / "file").write_text("kept")
+        ended = invoke(*arguments, str(tmp_path / "file" / "below"))
+        assert ended.code == ExitCode.USAGE
+        assert "cannot be written" in ended.err and arguments[-1] in ended.err
+        assert "Preparing" not in ended.err and ended.out == ""
+        assert (tmp_path / "file").read_text() == "kept"
+
+    def test_a_run_that_can_no_longer_be_saved(self, invoke: Invoke, tmp_path: Path) -> None:
+        (tmp_path / "plain" / "state.json.tmp").mkdir(parents=True)  # in the way of a file
+        ended = invoke(*SMALL, "--no-report", "--state-dir", str(tmp_path))
+        assert ended.code == ExitCode.ENCODING
+        assert "the run cannot be saved" in ended.err
 
     def test_quorum(self, invoke: Invoke) -> None:
         ended = invoke(*SMALL, "--no-report", "--drop", "1")

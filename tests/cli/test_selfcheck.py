@@ -88,9 +88,13 @@ def test_an_unknown_law_is_refused(invoke: Invoke, name: str) -> None:
     assert ended.code == ExitCode.USAGE and "subjects are" in ended.err
 
 
-def test_a_file_that_cannot_be_written_is_told(invoke: Invoke, tmp_path: Path) -> None:
-    ended = invoke("selfcheck", "--only", "vectors/expansion", "--json", str(tmp_path / "no" / "file"))
-    assert ended.code == ExitCode.PARAMETERS
+def test_a_file_that_can_no_longer_be_written_is_told(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "findings.json"
+    monkeypatch.setattr("secureagg.cli.selfcheck.warm_up", lambda observe: file.mkdir())
+    ended = invoke("selfcheck", "--only", "vectors/expansion", "--json", str(file))
+    assert ended.code == ExitCode.ENCODING
     assert ended.err.splitlines()[-1].startswith("error: ") and "cannot be written" in ended.err
 
 

@@ -282,12 +282,13 @@ class TestMisuse:
             ended = verify(spool, path)
             assert ended.code == ExitCode.ENCODING
             assert reason in ended.err
+        ended = verify(spool / "tally")
+        assert ended.code == ExitCode.ENCODING and "no session record" in ended.err
         assert verify(spool).code == 0  # a spool may hold more than a transcript
 
     def test_not_one_round(self, verify: Callable[..., Ended], spool: Path, tmp_path: Path) -> None:
         other = Path(shutil.copytree(spool, tmp_path / "other"))
         for paths, reason in (
-            ([spool / "tally"], "0 session records"),
             ([spool, other], "2 session records"),
             ([spool, other / "tally"], "2 tallies"),
         ):

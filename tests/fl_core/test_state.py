@@ -122,6 +122,12 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert fl.read_history(tmp_path) == []
 
 
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(fl.StateError, match=r"below: the run cannot be saved: .*Not a directory"):
+        save_checkpoint(tmp_path / "file" / "below", Checkpoint(1, {}, [np.zeros(2)], {}, ()))
+
+
 def test_existing_run_is_not_overwritten(linear_federation, tmp_path: Path) -> None:
     play(linear_federation(rounds=2), tmp_path)
     with pytest.raises(fl.StateError, match="holds a run at round 2; resume it"):
