@@ -15,7 +15,12 @@ from secureagg.ring.bounds import smoothing_parameter
 if TYPE_CHECKING:
     from secureagg.plan import RoundPlan
 
-__all__ = ["bounds", "report"]
+__all__ = ["bounds", "counted", "report"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many there are, in words: 1 tensor, 2 tensors."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def report(plan: RoundPlan) -> str:
@@ -32,15 +37,15 @@ def report(plan: RoundPlan) -> str:
     if plan.proofs:
         chosen = "the set that proofs work on"
     lines = [
-        f"{plan.layout.size:,} values in {len(plan.layout.shapes)} tensors, {plan.clients} clients, "
-        f"quorum {plan.quorum}",
+        f"{counted(plan.layout.size, 'value')} in {counted(len(plan.layout.shapes), 'tensor')}, "
+        f"{counted(plan.clients, 'client')}, quorum {plan.quorum}",
         f"grid: {plan.value_bits} bits, C = {plan.value_limit}, step {1 / plan.quantiser.scale:.3g} "
         f"(values beyond ±{plan.quantiser.bound:g} are clamped, updates beyond L2 norm {plan.l2_clip:g} scaled)",
         f"parameters: {ring.name} ({chosen}): N = {ring.degree}, log2 q = {math.log2(ring.modulus):.1f}, "
         f"σ = {ring.sigma}",
         *(["rotation: random, of the session's own; undone after decoding"] if plan.rotate else []),
-        f"packing: {packing.fields} fields of {packing.field_bits} bits a coefficient, Δ = {packing.delta}, "
-        f"{packing.chunks} chunks, {packing.keys} one-time key{'s' if packing.keys > 1 else ''}",
+        f"packing: {counted(packing.fields, 'field')} of {packing.field_bits} bits a coefficient, Δ = {packing.delta}, "
+        f"{counted(packing.chunks, 'chunk')}, {counted(packing.keys, 'one-time key')}",
         f"bytes per client: {size:,} ({size / plan.layout.size:.2f} a value; plain {plain:,}), of which "
         f"{plan.box_bytes:,} for each committee member; a member answers with {plan.sharing.answer_bytes:,}",
         f"committee: any {committee.members_needed} of {committee.size} open the sum ({committee.mode}); "
@@ -156,8 +161,8 @@ def _proof_lines(plan: RoundPlan, proven: Proven) -> list[str]:
         f"coordinates: |v| ≤ V = {proven.value_range}, {'with' if plan.range_argument else 'without'} the range "
         f"argument, for the fewest bytes of ciphertext, shares and proof: {costs.get(False, refused)} without, "
         f"{costs.get(True, refused)} with it",
-        "a client can still send any vector within that bound, whatever its data, with any weight in "
-        f"[1, {plan.max_weight}]"
+        "a client can still send any vector within that bound, whatever its data, with "
+        + (f"any weight in [1, {plan.max_weight}]" if plan.max_weight > 1 else "weight 1")
         + (
             f"; the bound is on the weighted vector, so one of weight 1 may move the mean {plan.max_weight} times as "
             "far as its weight says"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from secureagg.cli.attack_figures import AttackedTraining, AttackFigures
 from secureagg.cli.settings import Attack
-from secureagg.cli.wording import as_bytes, as_seconds
+from secureagg.cli.wording import as_bytes, as_seconds, late_title
 
 __all__ = ["CAVEAT", "STORIES", "attack_headline", "attack_rows", "attackers", "events", "round_ranges"]
 
@@ -33,10 +33,10 @@ CAVEAT = (
 
 def attack_headline(figures: AttackFigures) -> str:
     """Return what the run came to, in a sentence."""
-    honest, unproven, proven = (each.figures.late_accuracy for each in figures.lanes.values())
+    honest, unproven, proven = (each.late_accuracy for each in figures.trainings.values())
     return (
         f"Under attack ({figures.attack.kind}) by {attackers(figures)}: {proven:.1%} accuracy with proofs, "
-        f"{unproven:.1%} without, {honest:.1%} if nobody attacks."
+        f"{unproven:.1%} without, {honest:.1%} if nobody attacks ({late_title(figures.trainings.values())})."
     )
 
 
@@ -58,7 +58,9 @@ def attack_rows(figures: AttackFigures) -> list[list[tuple[str, ...]]]:
     return [
         [
             row("accuracy, last round", lambda lane: f"{lane.figures.final_accuracy:.2%}"),
-            row("accuracy, mean of last five", lambda lane: f"{lane.figures.late_accuracy:.2%}"),
+            row(
+                f"accuracy, {late_title(figures.trainings.values())}", lambda lane: f"{lane.figures.late_accuracy:.2%}"
+            ),
         ],
         [
             row("malicious contributions sent", lambda lane: str(lane.sent)),

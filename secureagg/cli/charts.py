@@ -82,7 +82,7 @@ def curves(
         if logarithmic:
             axes.set_yscale("log")
         axes.set_title(title + (", %" if percent else ""))
-        axes.set_xlabel("round")
+        _number_rounds(axes)
         axes.legend()
 
     return _svg(draw)
@@ -129,7 +129,7 @@ def deviation_chart(figures: Figures) -> str:
         )  # fmt: skip
         axes.set_yscale("log")
         axes.set_title("Distance to the plain mean of the same updates")
-        axes.set_xlabel("round")
+        _number_rounds(axes)
         if points:
             axes.set_ylim(bottom=min(deviation for _, deviation in points) / 4)  # room for the legend
         axes.legend(loc="lower right")
@@ -175,6 +175,14 @@ def holdings_chart(holdings: Sequence[Sequence[int]]) -> str:
         axes.legend(ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=0.9, fontsize=8)
 
     return _svg(draw)
+
+
+def _number_rounds(axes: Any) -> None:
+    """Number the horizontal axis by rounds, of which there are no halves."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _bars(

@@ -44,7 +44,8 @@ class RoundFigures:
 
 @dataclass(frozen=True)
 class TrainingFigures:
-    """One training. `late_accuracy` is the mean of the last five rounds; bytes are the mean of a client and round."""
+    """One training. `late_accuracy` is the mean of the last five rounds, or of all if they are fewer; bytes are the
+    mean of a client and round."""
 
     final_accuracy: float
     late_accuracy: float
@@ -54,6 +55,11 @@ class TrainingFigures:
     seconds: dict[str, float]
     seconds_total: float
     rounds: tuple[RoundFigures, ...]
+
+    @property
+    def late_rounds(self) -> int:
+        """Of how many rounds `late_accuracy` is the mean."""
+        return min(_LATE_ROUNDS, len(self.rounds))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 import secureagg
+from secureagg.plan_report import counted
 
 __all__ = ["page", "pictures", "table", "unfolding"]
 
@@ -45,12 +46,10 @@ def table(kind: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return f'<div class="scroll {kind}"><table>{head}{body}</table></div>'
 
 
-def unfolding(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of words that is folded if it is long."""
-    inside = table("words", heads, rows)
-    return (
-        f"<details{' open' if len(rows) <= _OPEN_ROWS else ''}><summary>{len(rows)} times</summary>{inside}</details>"
-    )
+def unfolding(noun: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of words that is folded if it is long; `noun` is what one row is about."""
+    inside, is_open = table("words", heads, rows), " open" if len(rows) <= _OPEN_ROWS else ""
+    return f"<details{is_open}><summary>{escape(counted(len(rows), noun))}</summary>{inside}</details>"
 
 
 _CSS = """

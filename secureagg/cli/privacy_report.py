@@ -32,7 +32,7 @@ def privacy_section(figures: Figures) -> Iterable[str]:
         yield f"<p>{escape(BASELINE)}</p>"
     yield table("words", [], budget_rows(figures))
     yield "<h2>ε and accuracy by round</h2>"
-    yield unfolding(curve_heads(figures), curve_rows(figures))
+    yield unfolding("round", curve_heads(figures), curve_rows(figures))
     if clients := client_rows(figures):
         yield "<h2>What each client has spent</h2>"
-        yield unfolding(["client", "examples", "noise ÷ clip", "rounds", "ε"], clients)
+        yield unfolding("client", ["client", "examples", "noise ÷ clip", "rounds", "ε"], clients)

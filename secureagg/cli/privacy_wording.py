@@ -5,7 +5,7 @@ from __future__ import annotations
 from secureagg.cli.figures import Figures
 from secureagg.cli.privacy_figures import PrivacyFigures
 from secureagg.cli.settings import DP_SGD, Unit
-from secureagg.cli.wording import LANE_TITLES
+from secureagg.cli.wording import LANE_TITLES, late_title
 
 __all__ = ["BASELINE", "budget_rows", "client_rows", "curve_heads", "curve_rows", "spent_line", "stop_line"]
 
@@ -28,7 +28,7 @@ def spent_line(figures: Figures) -> str:
     return (
         f"Spent after round {private.rounds[-1].round_number}: ε = {privacy.spent:.3f} of {privacy.epsilon:g} at "
         f"δ = {privacy.delta:g}, for {_UNITS[privacy.unit]} ({privacy.relation}). "
-        f"Accuracy {private.late_accuracy:.1%}; {cost}."
+        f"Accuracy {private.late_accuracy:.1%} ({late_title(figures.trainings.values())}); {cost}."
     )
 
 

@@ -15,6 +15,7 @@ from secureagg.cli.settings import LocalTraining, OneShotSettings, Settings, Ten
 from secureagg.cli.spending import quorum
 from secureagg.cli.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
 from secureagg.errors import MissingExtraError
+from secureagg.plan_report import counted
 
 __all__ = ["missing_for_report", "run_rows", "write_report"]
 
@@ -95,7 +96,7 @@ def _drops(figures: Figures) -> Iterable[str]:
         yield "<p>Nobody: every client was in every round.</p>"
         return
     rows.sort(key=lambda row: int(row[0]))
-    yield unfolding(["round", "training", "client", "reason"], rows)
+    yield unfolding("absence", ["round", "training", "client", "reason"], rows)
 
 
 def _settings(figures: Figures) -> Iterable[str]:
@@ -115,7 +116,10 @@ def run_rows(settings: Settings, model_values: int, local: LocalTraining) -> lis
         ("data", f"{settings.dataset}, spread {settings.partition}"),
         ("clients, rounds", f"{settings.clients}, {settings.rounds}"),
         ("model", f"{settings.model}, {model_values:,} weights"),
-        ("at each client", f"SGD at {local.learning_rate:g}, {local.epochs} epochs, batches of {local.batch_size}"),
+        (
+            "at each client",
+            f"SGD at {local.learning_rate:g}, {counted(local.epochs, 'epoch')}, batches of {local.batch_size}",
+        ),
         ("a client vanishes", f"with probability {settings.drop:g} in a round; {quorum(settings)} must be left"),
         ("seed", str(settings.seed)),
     ]
@@ -128,7 +132,7 @@ def _encryption(figures: Figures) -> list[tuple[str, str]]:
             proofs = ", proven" if chosen.proofs else ""
             return [
                 ("encryption", f"{scheme}, L2 norm ≤ {chosen.l2_clip:g}, {chosen.value_bits} bits a value{proofs}"),
-                ("committee", f"{chosen.members} members, {chosen.absent_members} of them always away"),
+                ("committee", f"{counted(chosen.members, 'member')}, {chosen.absent_members} of them always away"),
                 ("roster, prekeys", "64 bytes a client and 237 a member to each client; not in the table above"),
             ]
         case TensealSettings() as chosen:

@@ -24,6 +24,7 @@ from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.targets import require_writable_file
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
+from secureagg.plan_report import counted
 from secureagg.ring.params import PARAMETER_NAMES
 from secureagg.warm import warm_up
 
@@ -35,7 +36,9 @@ _Told = Callable[[laws.Law, int], None]
 
 def selfcheck(
     context: typer.Context,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Draw many more cases: minutes, not seconds.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", metavar="", help="Draw many more cases: minutes, not seconds.")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, max=2**63 - 1, help="Draw the cases of an earlier run again; else new ones."),
@@ -140,7 +143,7 @@ def _print(console: Console, findings: Sequence[laws.Finding], seed: int, thorou
     comparisons = sum(each.law.comparisons * each.cases for each in findings)
     if comparisons:
         console.print(
-            f"{comparisons} statistical comparisons; sound samplers fail one of them with probability "
+            f"{counted(comparisons, 'statistical comparison')}; sound samplers fail one of them with probability "
             f"≤ {comparisons * laws.FALSE_ALARM:.1g} in a run.",
             highlight=False,
         )
@@ -156,10 +159,15 @@ def _print(console: Console, findings: Sequence[laws.Finding], seed: int, thorou
 
 def _verdict(laws_asked: int, broken: int, skipped: int, seconds: float) -> Text:
     if broken:
-        return Text(f"{broken} of {laws_asked} laws BROKEN: do not use this installation. {seconds:.0f} s", "bold red")
+        return Text(
+            f"{broken} of {counted(laws_asked, 'law')} BROKEN: do not use this installation. {seconds:.0f} s",
+            "bold red",
+        )
     held = laws_asked - skipped
+    checked = {0: "No law was checked", 1: "The one law that was checked holds"}
+    found = checked.get(held, f"All {held} laws that were checked hold")
     rest = f"; {skipped} not checked" if skipped else ""
-    return Text(f"All {held} laws that were checked hold{rest}. {seconds:.0f} s", "bold green" if held else "yellow")
+    return Text(f"{found}{rest}. {seconds:.0f} s", "bold green" if held else "yellow")
 
 
 def _write(path: Path, findings: Sequence[laws.Finding], seed: int, thorough: bool, seconds: float) -> None:

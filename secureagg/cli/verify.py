@@ -22,6 +22,7 @@ from secureagg.cli.failures import DebugOption, debugging, reported
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
 from secureagg.events import Event, Observer
+from secureagg.plan_report import counted
 from secureagg.session import Session
 from secureagg.warm import warm_up
 
@@ -41,8 +42,10 @@ def verify(
         typer.Option(metavar="HEX", help="The id of the agreed session, as you have it yourself; refuse any other."),
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that verify contributions.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    allow_insecure: Annotated[bool, typer.Option("--allow-insecure", hidden=True, help="Take toy plans.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    allow_insecure: Annotated[
+        bool, typer.Option("--allow-insecure", metavar="", hidden=True, help="Take toy plans.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Check a round's stored transcript: prekeys, contributions with their proofs, the sum.
@@ -131,17 +134,18 @@ def _rows(found: Audit) -> Iterator[tuple[str, str, str, str]]:
     good, bad, open_question = "green", "bold red", "yellow"
     pinned = ("is the pinned one", good) if found.pinned else ("not compared", open_question)
     yield f"session id, round {found.round_number}", "1", *pinned
-    yield "prekeys", f"{found.members} members", "signed", good
+    yield "prekeys", counted(found.members, "member"), "signed", good
     if found.contributions:
         signed = "signed, undamaged, proven" if found.proofs else "signed, undamaged"
         failing = len({each.file for each in found.failing})
         result = (f"{failing} failing", bad) if failing else (signed, good)
-        everybody = f"{found.clients} clients" + (f" and {found.noise_members} members" if found.noise_members else "")
+        members = f" and {counted(found.noise_members, 'member')}" if found.noise_members else ""
+        everybody = counted(found.clients, "client") + members
         yield "contributions", f"{found.contributions} of {everybody}", *result
     if found.tally_fault is not None:
         yield "sum", "1 tally", "is wrong", bad
     elif found.summed is not None:
-        noise = f", noise of {found.summed_noise} members" if found.noise_members else ""
-        yield "sum", f"{found.summed} clients{noise}", "is what the tally lists", good
+        noise = f", noise of {counted(found.summed_noise, 'member')}" if found.noise_members else ""
+        yield "sum", counted(found.summed, "client") + noise, "is what the tally lists", good
         covered = "in it as they were sent" if found.covered else "none was given"
         yield "contributions in the sum", f"{found.covered} of {found.summed + found.summed_noise}", covered, good

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from secureagg.cli.figures import Figures, TrainingFigures, ratio
 from secureagg.cli.settings import OneShotSettings, Settings
+from secureagg.plan_report import counted
 
 __all__ = [
     "LANE_TITLES",
@@ -17,6 +18,7 @@ __all__ = [
     "comparison_rows",
     "deviation_line",
     "headline",
+    "late_title",
     "limit_title",
     "task",
 ]
@@ -40,6 +42,9 @@ STAGE_TITLES = {
 }
 
 
+_NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the comparison; `private` and `overhead` are empty if only one training ran."""
@@ -54,21 +59,37 @@ def headline(figures: Figures) -> str:
     """Return what the run came to, in a sentence."""
     private, comparison = figures.private, figures.comparison
     if private is None or comparison is None:
-        return f"Trained in the clear to {figures.plain.late_accuracy:.1%} accuracy."
-    points = abs(comparison.late_accuracy_points)
-    against = "the same as in the clear" if points < 0.05 else f"{points:.1f} points from that in the clear"
+        return f"Trained in the clear to {figures.plain.late_accuracy:.1%} accuracy ({late_title([figures.plain])})."
+    points = comparison.late_accuracy_points
+    side = "above" if points > 0 else "below"
+    against = (
+        f"{abs(points):.1f} points {side} that in the clear" if abs(points) >= 0.05 else "the same as in the clear"
+    )
     budget = figures.privacy
     spent = "" if budget is None else f" at ε = {budget.spent:.3g} for one {budget.unit}"
     return (
-        f"Trained on encrypted updates to {private.late_accuracy:.1%} accuracy{spent}, {against}, "
+        f"Trained on encrypted updates to {private.late_accuracy:.1%} accuracy{spent} "
+        f"({late_title([figures.plain, private])}), {against}, "
         f"for {_times(comparison.ratio_bytes_up)} the upload and {_times(comparison.ratio_seconds_total)} the time."
     )
+
+
+def late_title(trainings: Iterable[TrainingFigures]) -> str:
+    """Return over what their `late_accuracy` is the mean; trainings may have ended in different rounds."""
+    counts = [each.late_rounds for each in trainings]
+    most = max(counts)
+    if most == 1:
+        return "last round"
+    if min(counts) < most:
+        return f"mean of the last rounds, {_NUMBERS[most]} at most"
+    return f"mean of the last {_NUMBERS[most]} rounds"
 
 
 def task(settings: Settings, model_values: int) -> str:
     """Return what was trained, by whom."""
     return (
-        f"{settings.dataset}, {settings.clients} clients ({settings.partition}), {settings.rounds} rounds, "
+        f"{settings.dataset}, {counted(settings.clients, 'client')} ({settings.partition}), "
+        f"{counted(settings.rounds, 'round')}, "
         f"{settings.model} of {model_values:,} weights, seed {settings.seed}"
     )
 
@@ -78,7 +99,9 @@ def deviation_line(figures: Figures) -> str:
     comparison = figures.comparison
     if comparison is None or comparison.max_deviation is None:
         return ""
-    clipped = f" {comparison.clipped} updates were clipped, which adds to it." if comparison.clipped else ""
+    were = "was" if comparison.clipped == 1 else "were"
+    updates = counted(comparison.clipped, "update")
+    clipped = f" {updates} {were} clipped, which adds to it." if comparison.clipped else ""
     return (
         f"No round's mean was further than {comparison.max_deviation:.2g} from the plain mean of the same updates; "
         f"{limit_title(figures)}.{clipped}"
@@ -99,7 +122,9 @@ def comparison_rows(figures: Figures) -> list[list[Row]]:
     return [
         [
             _accuracy(figures, "accuracy, last round", lambda training: training.final_accuracy),
-            _accuracy(figures, "accuracy, mean of last five", lambda training: training.late_accuracy),
+            _accuracy(
+                figures, f"accuracy, {late_title(figures.trainings.values())}", lambda training: training.late_accuracy
+            ),
         ],
         [
             _row(figures, "bytes up, a client and round", lambda training: training.bytes_up_per_client, as_bytes),

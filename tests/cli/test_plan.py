@@ -59,6 +59,14 @@ class TestOneShot:
         assert (without["proof_bytes"], without["soundness_bits"]) == (0, None)
 
 
+    def test_counts_one_of_a_thing(self, invoke: Invoke) -> None:
+        sizes = ("--values", "300", "--value-bits", "24", "--max-weight", "50000", "--clients", "100")
+        report = invoke("plan", *sizes).out
+        assert "300 values in 1 tensor, 100 clients, quorum 2\n" in report
+        assert "packing: 1 field of" in report and "1 chunk, 1 one-time key\n" in report
+        assert "with weight 1\n" in invoke("plan", "--values", "300", "--value-bits", "8", "--proofs").out
+
+
 class TestTenseal:
     def test_prints_the_report_of_the_choice(self, invoke: Invoke) -> None:
         choice = ("--magnitude", "0.25", "--precision", "1e-5", "--max-weight", "30")

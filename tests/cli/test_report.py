@@ -43,6 +43,16 @@ def test_has_the_pictures_and_their_letters(small_run: SmallRun) -> None:
         assert title in small_run.page
 
 
+def test_rounds_are_numbered_without_fractions(invoke: Invoke, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert invoke(*SMALL, "--rounds", "2", "--report", str(path)).code == 0
+    pictures = re.findall(r"<svg.*?</svg>", path.read_text(), re.DOTALL)
+    for title in ("Accuracy on the test", "Loss on the test", "Distance to the plain mean"):
+        (picture,) = (each for each in pictures if title in each)
+        axis = picture[picture.index('id="matplotlib.axis_1"') : picture.index('id="matplotlib.axis_2"')]
+        assert re.findall(r">\s*([\d.]+)\s*</text>", axis) == ["1", "2"]
+
+
 def test_tells_what_was_run_and_what_is_not_protected(small_run: SmallRun) -> None:
     for text in (
         *("Trained on encrypted updates to", "The mean carries no noise", "vanished before sending"),
