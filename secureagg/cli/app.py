@@ -20,8 +20,8 @@ from secureagg.cli.warm import warm_up
 
 __all__ = ["app"]
 
-# Older typers join these lines into one paragraph, which is why each ends with a semicolon.
-_EXIT_CODES = "Exit codes:\n" + ";\n".join(f"{code:>3}  {code.meaning}" for code in ExitCode) + "."
+# Markdown. A paragraph each, as older typers join lines.
+_EXIT_CODES = "\n\n".join(["Exit codes:", *(f"- {code:d} {code.meaning}" for code in ExitCode)])
 
 app = typer.Typer(
     name="secureagg",
@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -47,7 +48,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
     debug: DebugOption = False,
 ) -> None:

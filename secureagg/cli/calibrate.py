@@ -144,10 +144,12 @@ def calibrate(
     ] = 16,
     values: Annotated[int, typer.Option(metavar="N", help="Values in an update.", rich_help_panel=_GRID)] = 1_000_000,
     rotate: Annotated[
-        bool, typer.Option("--rotate", help="As in a plan that rotates updates.", rich_help_panel=_GRID)
+        bool, typer.Option("--rotate", metavar="", help="As in a plan that rotates updates.", rich_help_panel=_GRID)
     ] = False,
-    proofs: Annotated[bool, typer.Option("--proofs", help="As in a plan with proofs.", rich_help_panel=_GRID)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    proofs: Annotated[
+        bool, typer.Option("--proofs", metavar="", help="As in a plan with proofs.", rich_help_panel=_GRID)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Find the noise that a target ε needs, or the ε that a noise costs.

@@ -149,7 +149,10 @@ def demo(
     proofs: Annotated[
         bool,
         typer.Option(
-            "--proofs", help="Clients prove what they send; noise is then the committee's.", rich_help_panel=_ONE_SHOT
+            "--proofs",
+            metavar="",
+            help="Clients prove what they send; noise is then the committee's.",
+            rich_help_panel=_ONE_SHOT,
         ),
     ] = False,
     epsilon: Annotated[
@@ -220,16 +223,19 @@ def demo(
         Path,
         typer.Option(metavar="FILE", help="Where to write the report with its curves.", rich_help_panel=_OUTPUT),
     ] = Path("demo-report/report.html"),
-    no_report: Annotated[bool, typer.Option("--no-report", help="Write none.", rich_help_panel=_OUTPUT)] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", metavar="", help="Write none.", rich_help_panel=_OUTPUT)
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print all figures as one JSON object.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--json", metavar="", help="Print all figures as one JSON object.", rich_help_panel=_OUTPUT)
     ] = False,
     state_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save the run here after every round.", rich_help_panel=_OUTPUT),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run saved in --state-dir.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--resume", metavar="", help="Go on with the run saved in --state-dir.", rich_help_panel=_OUTPUT),
     ] = False,
     debug: DebugOption = False,
 ) -> None:

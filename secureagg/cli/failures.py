@@ -14,7 +14,8 @@ from secureagg.cli.exit_codes import ExitCode
 __all__ = ["DebugOption", "debugging", "reported"]
 
 DebugOption = Annotated[
-    bool, typer.Option("--debug", help="Show an error's traceback and TensorFlow's log, instead of one line.")
+    bool,
+    typer.Option("--debug", metavar="", help="Show an error's traceback and TensorFlow's log, instead of one line."),
 ]
 
 

@@ -132,7 +132,9 @@ def plan(
     ] = None,
     proofs: Annotated[
         bool,
-        typer.Option("--proofs", help="Every contribution proves that it is valid.", rich_help_panel=_ONE_SHOT),
+        typer.Option(
+            "--proofs", metavar="", help="Every contribution proves that it is valid.", rich_help_panel=_ONE_SHOT
+        ),
     ] = False,
     corrupt_clients: Annotated[
         int,
@@ -171,7 +173,7 @@ def plan(
             metavar="X", help="Largest error of a value of the mean, in the same units.", rich_help_panel=_TENSEAL
         ),
     ] = 1e-6,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Explain which encryption parameters a sum needs: bytes, bounds, security.

@@ -46,8 +46,12 @@ def audit_plan(
     by: Annotated[
         Adder, typer.Option(help="Who adds the noise: each client or member a share, or the aggregator.")
     ] = Adder.CLIENTS,
-    skellam: Annotated[bool, typer.Option("--skellam", help="Skellam noise instead of discrete Gaussian.")] = False,
-    rotate: Annotated[bool, typer.Option("--rotate", help="Updates are rotated before they are rounded.")] = False,
+    skellam: Annotated[
+        bool, typer.Option("--skellam", metavar="", help="Skellam noise instead of discrete Gaussian.")
+    ] = False,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", metavar="", help="Updates are rotated before they are rounded.")
+    ] = False,
     canaries: Annotated[
         int, typer.Option(metavar="M", help="Canaries; from some 20,000 on time grows with the square.")
     ] = 10_000,
@@ -62,7 +66,7 @@ def audit_plan(
         int | None,
         typer.Option(metavar="N", min=0, help="Repeat a run: all that is random from this number, not the system."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Attack a plan's rounds, made by the code that ships, and report the least ε they can have.

@@ -62,7 +62,7 @@ def audit(
         int | None,
         typer.Option(metavar="N", min=0, help="Repeat a run: coins and noise from this number, not the system."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
     debug: DebugOption = False,
 ) -> None:
     """Attack the noise and report the least ε it can have, beside the ε claimed.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import secureagg
@@ -21,7 +23,7 @@ def test_help_lists_commands_and_every_exit_code(invoke: Invoke) -> None:
     words = " ".join(ended.out.split())
     assert all(command in words for command in ("demo", "plan", "verify", "selfcheck", "warm-up"))
     for code in ExitCode:
-        assert f"{code.value} {code.meaning}" in words
+        assert f"{code.value} {code.meaning}" in words, code
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,16 @@ def test_help_of_a_command_has_examples_and_units(invoke: Invoke, command: str, 
     ended = invoke(command, "--help")
     assert ended.code == 0
     assert [text for text in shown if text not in ended.out] == []
+
+
+@pytest.mark.parametrize("command", ["demo", "calibrate", "audit"])
+def test_help_flows_and_flags_take_no_value(spawn: Spawn, command: str) -> None:
+    ended = spawn(command, "--help", before="import os\nos.environ['COLUMNS'] = '80'")
+    prose = ended.out[: ended.out.index("╭")]
+    paragraphs = [text.split("\n") for text in re.split(r"\n\s*\n", prose) if "secureagg " not in text]
+    short = [line for lines in paragraphs for line in lines[:-1] if 0 < len(line.strip()) < 60]
+    assert short == []
+    assert [line for line in ended.out.splitlines() if "<bool>" in line and "--help" not in line] == []
 
 
 def test_version(invoke: Invoke) -> None:
