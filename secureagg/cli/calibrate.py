@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.options import refuse_given
 from secureagg.dp.accounting import HIGHEST_EPSILON, accountant, epsilon
 from secureagg.dp.calibration import calibrate_noise
@@ -46,6 +46,9 @@ _USED_BY: dict[str, tuple[Mechanism, ...]] = {
     **dict.fromkeys(("clients", "rounds", "l2_clip"), (Mechanism.CENTRAL, *_SUMS)),
     **dict.fromkeys(("quorum", "assumed_corrupt", "value_bits", "values", "rotate", "proofs"), tuple(_SUMS)),
 }
+_ALIASES = {"target_epsilon": "--epsilon"} | dict.fromkeys(
+    ("noise_std", "noise_std_grid", "noise_multiplier"), "--noise"
+)
 _AGAINST = {
     Adversary.PARTICIPANTS: "participants, the aggregator among them",
     Adversary.RECIPIENTS: "who sees the noisy means; not the aggregator, which adds the noise",
@@ -170,7 +173,7 @@ def calibrate(
 
     secureagg calibrate discrete-gaussian --epsilon 8 --clients 200 --quorum 140 --assumed-corrupt 20 --value-bits 14
     """
-    with reported(debugging(context, debug)):
+    with reported(context, debug, _ALIASES):
         for name, users in _USED_BY.items():
             if mechanism not in users:
                 refuse_given(context, name, f"only {', '.join(users)} uses it, and this is {mechanism}")

@@ -20,8 +20,8 @@ from secureagg.cli.demo_checks import (
     partition_of,
     refuse_unattacked,
     report_target,
-    require_answers,
     require_homes,
+    require_possible,
     require_saved,
     unit_of,
 )
@@ -265,8 +265,7 @@ def demo(
 
     secureagg demo --epsilon 4 --rounds 20 --budget-rounds 10 --ledger spent.ledger
     """
-    debug = debugging(context, debug)
-    with reported(debug):
+    with reported(context, debug):
         if resume:
             require_saved(state_dir)
         refuse_unused(context, scheme, _USED_BY)
@@ -277,7 +276,6 @@ def demo(
         defaults = occasion.value
         encryption: OneShotSettings | TensealSettings | None = None
         if scheme is Scheme.ONE_SHOT:
-            require_answers(members, absent_members)
             clip, bits = given(l2_clip, defaults.l2_clip), given(value_bits, defaults.value_bits)
             encryption = OneShotSettings(clip, bits, members, absent_members, proofs)
         elif scheme is Scheme.TENSEAL:
@@ -299,20 +297,21 @@ def demo(
             drop=given(drop, defaults.drop),
             privacy=budget,
         )
+        require_possible(settings)
+        chosen = choose_malicious(attack, malicious, settings.clients, seed) if attacked else None
         said = Console(stderr=True)
         require_homes(state_dir, ledger, unit)
         target = None if no_report else report_target(report, said)
         said.print("Preparing data, keys and TensorFlow …", style="dim")
-        observe = telling(said)
-        if attacked:
-            chosen = choose_malicious(attack, malicious, settings.clients, seed)
-            under_attack = prepare_attack(settings, chosen, quietly=not debug, observe=observe)
+        observe, quietly = telling(said), not debugging(context, debug)
+        if chosen is not None:
+            under_attack = prepare_attack(settings, chosen, quietly=quietly, observe=observe)
             with watching(said, LANES, settings.rounds, settings.clients) as watch:
                 found = of_attack(under_attack, train_attacked(under_attack, watch))
             _show(found, print_attack, write_attack_report, target, said, as_json=as_json)
         else:
             with ledger_home(settings.privacy, ledger, state_dir) as home:
-                experiment = prepare(settings, quietly=not debug, observe=observe, ledgers=home)
+                experiment = prepare(settings, quietly=quietly, observe=observe, ledgers=home)
                 figures = _run(experiment, said, state_dir, resume)
             _show(figures, print_summary, write_report, target, said, as_json=as_json)
 

@@ -13,10 +13,13 @@ from secureagg.cli.occasions import Occasion
 from secureagg.cli.options import refuse_given
 from secureagg.cli.report import missing_for_report
 from secureagg.cli.saved import SAVED_LANES
-from secureagg.cli.settings import PartitionChoice, Scheme, Unit
+from secureagg.cli.settings import OneShotSettings, PartitionChoice, Scheme, Settings, TensealSettings, Unit
+from secureagg.cli.spending import assumed_corrupt, distributed_noise, dp_sgd_terms, quorum
 from secureagg.cli.targets import require_writable_file, require_writable_folder
-from secureagg.electorate import Committee
+from secureagg.dp.accounting import require_epsilon
 from secureagg.errors import ParameterError
+from secureagg.layout import Layout
+from secureagg.plan import Committee, RoundPlan
 
 __all__ = [
     "given",
@@ -24,8 +27,8 @@ __all__ = [
     "partition_of",
     "refuse_unattacked",
     "report_target",
-    "require_answers",
     "require_homes",
+    "require_possible",
     "require_saved",
     "unit_of",
 ]
@@ -104,7 +107,7 @@ def require_saved(state_dir: Path | None) -> None:
         )
 
 
-def require_answers(members: int, absent_members: int) -> None:
+def _require_answers(members: int, absent_members: int) -> None:
     """Refuse a committee that could open no sum. Raises: ParameterError."""
     needed, left = Committee(members).members_needed, max(0, members - absent_members)
     if left < needed:
@@ -112,6 +115,30 @@ def require_answers(members: int, absent_members: int) -> None:
             f"--members {members} and --absent-members {absent_members} leave {left} that answer, and {needed} must; "
             "take more members, or have fewer of them absent"
         )
+
+
+def require_possible(settings: Settings) -> None:
+    """Refuse numbers that work with no data and no model, however small. Raises: ParameterError, MissingExtraError."""
+    match settings.encryption:
+        case OneShotSettings() as chosen:
+            _require_answers(chosen.members, chosen.absent_members)
+            RoundPlan(
+                layout=Layout(((1,),), ("float32",)),
+                clients=settings.clients,
+                quorum=quorum(settings),
+                l2_clip=chosen.l2_clip,
+                value_bits=chosen.value_bits,
+                committee=Committee(chosen.members),
+                assumed_corrupt_clients=assumed_corrupt(settings),
+            )
+            distributed_noise(settings, proofs=chosen.proofs)
+        case TensealSettings() as chosen:
+            from secureagg.he.tenseal import choose_parameters  # not needed for the other schemes
+
+            choose_parameters(settings.clients, chosen.magnitude, chosen.precision, 1)
+    if settings.privacy is not None and settings.privacy.unit is Unit.EXAMPLE:
+        require_epsilon("dp_sgd_epsilon", settings.privacy.epsilon)
+        dp_sgd_terms(settings)
 
 
 def report_target(report: Path, said: Console) -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -25,8 +26,12 @@ def debugging(context: typer.Context, debug: bool) -> bool:
 
 
 @contextmanager
-def reported(debug: bool) -> Iterator[None]:
-    """Turn whatever leaves the block into one line and an `ExitCode`."""
+def reported(context: typer.Context, debug: bool, aliases: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn whatever leaves the block into one line and an `ExitCode`.
+
+    What the library calls by a parameter's name is called by its option's; aliases: other names it has for options.
+    """
+    debug = debugging(context, debug)
     try:
         yield
     except (typer.Exit, typer.BadParameter):  # typer's own ends: it prints and numbers them itself
@@ -37,12 +42,23 @@ def reported(debug: bool) -> Iterator[None]:
         if debug:
             console.print_exception(show_locals=False)
         console.print("[bold red]error:[/]", end=" ")
-        console.print(_line(error, code, debug), markup=False, highlight=False)
+        names = _option_names(context) | dict(aliases or {})
+        console.print(_line(error, code, debug, names), markup=False, highlight=False)
         raise typer.Exit(code) from error
 
 
-def _line(error: BaseException, code: ExitCode, debug: bool) -> str:
+def _option_names(context: typer.Context) -> dict[str, str]:
+    """Return the options of the command by the names of their parameters."""
+    spelled = ((each.name, max(each.opts, key=len)) for each in context.command.params)
+    return {name: option for name, option in spelled if name is not None and option.startswith("--")}
+
+
+def _line(error: BaseException, code: ExitCode, debug: bool, names: Mapping[str, str]) -> str:
     message = " ".join(str(error).split())
+    if code is ExitCode.PARAMETERS:
+        # Only where a value is spoken of: "rounds=3", "epsilon must be"; elsewhere the same word is no option.
+        known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+        message = re.sub(rf"(?<![\w./-])({known})(?==| must be )", lambda found: names[found[1]], message)
     if code is ExitCode.INTERRUPTED:
         return "interrupted"
     if code is ExitCode.UNEXPECTED:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from secureagg.bounds import FAILURE_BITS
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.options import refuse_unused
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
@@ -35,6 +35,11 @@ _USED_BY = {
         PlannedScheme.ONE_SHOT,
     ),
     **dict.fromkeys(("magnitude", "precision"), PlannedScheme.TENSEAL),
+}
+_ALIASES = {
+    "assumed_corrupt_clients": "--corrupt-clients",
+    "assumed_corrupt members": "--assumed-corrupt",
+    "committee size": "--members",
 }
 
 
@@ -186,7 +191,7 @@ def plan(
 
     secureagg plan --clients 100 --scheme tenseal --magnitude 0.5 --precision 1e-5 --max-weight 5000
     """
-    with reported(debugging(context, debug)):
+    with reported(context, debug, _ALIASES):
         refuse_unused(context, scheme, _USED_BY)
         choice: OneShotPlan | TensealPlan
         match scheme:

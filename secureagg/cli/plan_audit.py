@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 
 if TYPE_CHECKING:
     from secureagg.dp.audit import AuditResult
@@ -85,7 +85,7 @@ def audit_plan(
 
     secureagg audit plan --skellam --seed 1 --json
     """
-    with reported(debugging(context, debug)):
+    with reported(context, debug):
         noise = _noise(epsilon, delta, rounds, by, skellam)
         heading = {
             "mechanism": noise.name,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.options import refuse_given
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def audit(
         for name in context.params:
             refuse_given(context, name, f"it would not be heeded; options come after {context.invoked_subcommand}")
         return
-    with reported(debugging(context, debug)):
+    with reported(context, debug):
         _require_known(mechanism, bug)
         heading = {
             "mechanism": mechanism.value,

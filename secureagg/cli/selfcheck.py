@@ -20,7 +20,7 @@ from rich.text import Text
 import secureagg
 from secureagg import selfcheck as laws
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.targets import require_writable_file
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
@@ -66,7 +66,7 @@ def selfcheck(
 
     secureagg selfcheck --only soundness --seed 1234
     """
-    with reported(debugging(context, debug)):
+    with reported(context, debug):
         chosen = _chosen(only or [])
         if to_json is not None:
             require_writable_file(to_json, "--json")

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from secureagg.cli.audit import Audit, audit, gather, processes, read_record
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
 from secureagg.events import Event, Observer
@@ -62,7 +62,7 @@ def verify(
 
     secureagg verify session tally mine.contribution --json
     """
-    with reported(debugging(context, debug)):
+    with reported(context, debug):
         pinned = _pinned(sid)
         said = Console(stderr=True)
         transcript = gather(paths)

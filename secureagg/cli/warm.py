@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 import secureagg
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import DebugOption, reported
 from secureagg.events import Event, Observer
 
 __all__ = ["telling", "warm_up"]
@@ -18,7 +18,7 @@ _CACHED_SECONDS = 2.0  # loading numba and its cached code takes less
 
 def warm_up(context: typer.Context, debug: DebugOption = False) -> None:
     """Compile the kernels of the one-shot scheme, once per machine, so that no first round has to wait."""
-    with reported(debugging(context, debug)):
+    with reported(context, debug):
         started = time.perf_counter()
         secureagg.warm_up(telling(Console(stderr=True)))
         typer.echo(f"Kernels are ready, after {time.perf_counter() - started:.1f} s.")

@@ -153,13 +153,14 @@ def test_table(invoke: Invoke) -> None:
         (["dp-sgd", "--noise", "1", "--quorum", "5"], ExitCode.USAGE, "only discrete-gaussian, skellam"),
         (["skellam", "--noise", "9", "--relation", "replace"], ExitCode.PARAMETERS, "accounted for zero-out"),
         (["central", "--noise", "1", "--rotate"], ExitCode.USAGE, "only discrete-gaussian, skellam"),
-        (["central", "--noise", "nan"], ExitCode.PARAMETERS, "noise_std"),
-        (["central", "--noise", "-1"], ExitCode.PARAMETERS, "noise_std"),
-        (["central", "--epsilon", "inf"], ExitCode.PARAMETERS, "target_epsilon"),
-        (["central", "--epsilon", "1", "--delta", "1"], ExitCode.PARAMETERS, "delta"),
+        (["central", "--noise", "nan"], ExitCode.PARAMETERS, "error: --noise must be"),
+        (["central", "--noise", "-1"], ExitCode.PARAMETERS, "error: --noise must be"),
+        (["central", "--epsilon", "inf"], ExitCode.PARAMETERS, "error: --epsilon must be"),
+        (["central", "--epsilon", "0"], ExitCode.PARAMETERS, "error: --epsilon must be a number above 0"),
+        (["central", "--epsilon", "1", "--delta", "1"], ExitCode.PARAMETERS, "error: --delta must"),
         (["skellam", "--epsilon", "1", "--quorum", "3", "--assumed-corrupt", "3"], ExitCode.PARAMETERS, "quorum=3"),
         (["dp-sgd", "--epsilon", "1", "--relation", "add-or-remove"], ExitCode.PARAMETERS, "zero-out"),
-        (["dp-sgd", "--epsilon", "1", "--epochs", "nan"], ExitCode.PARAMETERS, "epochs"),
+        (["dp-sgd", "--epsilon", "1", "--epochs", "nan"], ExitCode.PARAMETERS, "error: --epochs=nan must"),
     ],
 )
 def test_refusals(invoke: Invoke, arguments: list[str], code: ExitCode, said: str) -> None:
@@ -174,7 +175,7 @@ def test_help_has_examples_and_loads_nothing_heavy(spawn: Spawn) -> None:
     ended = spawn("calibrate", "--help", before=before)
     assert ended.err == "[]\n"
     for text in ("secureagg calibrate discrete-gaussian", "quorum", "never cost privacy", "With dp-sgd"):
-        assert text in ended.out
+        assert text in " ".join(ended.out.split())
 
 
 def test_without_dp_accounting(spawn: Spawn) -> None:

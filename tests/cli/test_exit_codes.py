@@ -103,6 +103,32 @@ class TestReached:
             assert (arguments, ended.code) == (arguments, ExitCode.PARAMETERS)
             assert ended.err.splitlines()[-1].startswith("error: ")
 
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            ((*SMALL, "--value-bits", "25"), "--value-bits must be a whole number in [2, 24], not 25"),
+            ((*SMALL, "--l2-clip", "0"), "--l2-clip must be a number in"),
+            ((*SMALL, "--epsilon", "0"), "--epsilon must be a number above 0"),
+            ((*SMALL, "--dp-sgd-epsilon", "0"), "--dp-sgd-epsilon must be a number above 0"),
+            ((*SMALL, "--dp-sgd-epsilon", "4", "--delta", "2"), "--delta must be a number above 0"),
+            ((*SMALL, "--scheme", "tenseal", "--precision", "2"), "is required: --precision=2, --magnitude=1"),
+            ((*SMALL, "--attack", "scale", "--malicious", "0.9"), "--malicious=0.9 of 5 clients"),
+            (("plan", "--members", "0"), "--members must be a whole number"),
+            (("plan", "--corrupt-clients", "50"), "--corrupt-clients must be a whole number"),
+            (("plan", "--assumed-corrupt", "-1"), "--assumed-corrupt must be a whole number"),
+            (("audit", "--epsilon", "0"), "--epsilon must be a number in [0.01, 32]"),
+            (("audit", "plan", "--rounds", "3"), "--rounds=3: must be even"),
+            (("audit", "plan", "--canaries", "5"), "--canaries must be a whole number"),
+        ],
+    )
+    def test_a_bad_number_is_called_by_its_option_before_anything_starts(
+        self, invoke: Invoke, arguments: tuple[str, ...], told: str
+    ) -> None:
+        ended = invoke(*arguments)
+        assert ended.code == ExitCode.PARAMETERS
+        (line,) = ended.err.splitlines()
+        assert line.startswith("error: ") and told in line
+
     def test_encoding(self, invoke: Invoke, tmp_path: Path) -> None:
         ended = invoke("demo", "--dataset", "mnist", "--data-dir", str(tmp_path), "--no-report")
         assert ended.code == ExitCode.ENCODING
