@@ -23,6 +23,7 @@ from secureagg.dp.relation import Relation
 from secureagg.dp.rotation import Rotation
 from secureagg.electorate import Committee
 from secureagg.errors import ParameterError
+from secureagg.events import Event, Observer
 from secureagg.layout import Layout
 from secureagg.plan import RoundPlan
 from secureagg.plan_faults import TOO_LONG, Parties, PlanFault, Release
@@ -66,13 +67,15 @@ class CrowdedSums:
     """A `dp.audit.Mechanism`: the plan's rounds with all canaries in them, and how far the means lean towards each.
 
     plan: with noise for an even number of rounds, and at least as many values as canaries, which are all the honest
-    clients of a quorum. stream: where sessions, rounding and noise come from; by default the operating system.
+    clients of a quorum. stream: where sessions, rounding and noise come from; by default the operating system. observe:
+    is told of every update of every round.
     Raises: ParameterError for another plan, and for a fault that shows only where canaries are alone.
     """
 
     plan: RoundPlan
     fault: PlanFault | None = None
     stream: SecretStream = field(default_factory=SecretStream, repr=False)
+    observe: Observer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._parties = _parties(self.plan, self.fault)
@@ -88,14 +91,20 @@ class CrowdedSums:
         scores = np.zeros(count)
         for number in range(parties.noise.rounds):
             sign, release = _sign(number), Release(parties, number, self.stream)
-            mean = release.mean(partial(self._update, release, sign * present))
+            mean = release.mean(partial(self._update, release, sign * present, number * count))
             scores += sign * count * self._directions.undo(release.rotated(mean))[:count]
+        self._tell(parties.noise.rounds * count, count)
         return scores - parties.noise.rounds * self.plan.l2_clip / 2
 
-    def _update(self, release: Release, signs: NDArray[np.int64], canary: int) -> _Vector:
+    def _update(self, release: Release, signs: NDArray[np.int64], earlier: int, canary: int) -> _Vector:
+        self._tell(earlier + canary, len(signs))
         if not signs[canary]:
             return np.zeros(self.plan.layout.size)
         return release.unrotated(_update(self._directions, self.plan, canary, float(signs[canary])))
+
+    def _tell(self, done: int, canaries: int) -> None:
+        if self.observe is not None:
+            self.observe(Event("audit", done, self._parties.noise.rounds * canaries))
 
 
 @dataclass
@@ -103,12 +112,13 @@ class LonelySums:
     """A `dp.audit.Mechanism` for `independent=True`: each canary in rounds of its own, beside the other honest clients
     of a quorum, whose updates are known, too long and across it.
 
-    Fields as in `CrowdedSums`; any fault.
+    Fields as in `CrowdedSums`; any fault. `observe` is told of every canary.
     """
 
     plan: RoundPlan
     fault: PlanFault | None = None
     stream: SecretStream = field(default_factory=SecretStream, repr=False)
+    observe: Observer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._parties = _parties(self.plan, self.fault)
@@ -117,8 +127,12 @@ class LonelySums:
 
     def __call__(self, present: NDArray[np.bool_]) -> _Vector:
         """Return a score for each canary, above 0 if its sums are nearer to those with it than to those without."""
-        streams = (self.stream.substream(f"canary {canary}") for canary in range(len(present)))
-        return np.array([self._score(bool(is_in), own) for is_in, own in zip(present, streams, strict=True)])
+        scores = np.zeros(len(present))
+        for canary, is_in in enumerate(present.tolist()):
+            scores[canary] = self._score(is_in, self.stream.substream(f"canary {canary}"))
+            if self.observe is not None:
+                self.observe(Event("audit", canary + 1, len(present)))
+        return scores
 
     def _score(self, present: bool, stream: SecretStream) -> float:
         score = 0.0

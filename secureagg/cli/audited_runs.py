@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
+from secureagg.cli.bar import bar
 from secureagg.cli.exit_codes import ExitCode
+from secureagg.dp.audit import AuditResult, Claim, audit
+from secureagg.dp.audit.curves import Curves
 from secureagg.errors import ParameterError
+from secureagg.events import Observer
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
-if TYPE_CHECKING:
-    from secureagg.dp.audit import AuditResult
-
-__all__ = ["CONFIDENCE", "audit_runs", "stream_of"]
+__all__ = ["Attack", "audit_runs", "stream_of"]
 
 CONFIDENCE = 0.975  # of each of two runs
 
@@ -64,27 +67,50 @@ def stream_of(seed: int | None) -> SecretStream:
     return SecretStream(seed.to_bytes(KEY_BYTES, "little"))
 
 
+class Watched(Protocol):
+    """A mechanism to audit, that tells how far it is."""
+
+    observe: Observer | None
+
+    def __call__(self, present: NDArray[np.bool_]) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One run, ready to be made.
+
+    alone: whether each canary is. coins: decide who takes part. curves, in_share: as `dp.audit.audit` takes them.
+    """
+
+    mechanism: Watched
+    claim: Claim
+    alone: bool
+    coins: SecretStream = field(repr=False)
+    curves: Curves | None = None
+    in_share: float = 0.5
+
+
 def audit_runs(
     audited: str,
-    run: Callable[[bool], AuditResult],
-    ways: Iterable[bool],
+    attacks: Sequence[Attack],
+    canaries: int,
     *,
     heading: Mapping[str, object],
     as_json: bool,
-    seconds: Callable[[bool], float] | None = None,
 ) -> None:
-    """Make the runs, alone or not, and print what each found.
+    """Make the runs, and print what each found.
 
-    audited: what is, in words. heading: what `--json` says of the claim, beside confidence and verdict. seconds: about
-    how long a run takes. Raises: typer.Exit with the code of a violation, if there is one.
+    audited: what is, in words. heading: what `--json` says of the claim, beside confidence and verdict. Raises:
+    typer.Exit with the code of a violation, if there is one.
     """
     parts, verdicts = [], []
     said = Console(stderr=True, soft_wrap=True)
-    for alone in ways:
-        takes = "" if seconds is None else f", about {seconds(alone):.0f} s"
-        said.print(f"Auditing {audited} with {_where(alone)}{takes} …", style="dim", highlight=False)
+    for attack in attacks:
+        said.print(f"Auditing {audited} with {_where(attack.alone)} …", style="dim", highlight=False)
         started = time.perf_counter()
-        found = run(alone)
+        with bar(said, "auditing") as observe:
+            attack.mechanism.observe = observe
+            found = _made(attack, canaries)
         parts.append(Part.of(found, time.perf_counter() - started))
         verdicts.append(found.verdict)
     violated = any(part.violated for part in parts)
@@ -95,6 +121,19 @@ def audit_runs(
         _print_parts(Console(), parts, verdicts)
     if violated:
         raise typer.Exit(ExitCode.FAULTY_PARTY)
+
+
+def _made(attack: Attack, canaries: int) -> AuditResult:
+    return audit(
+        attack.mechanism,
+        canaries,
+        claimed=attack.claim,
+        curves=attack.curves,
+        in_share=attack.in_share,
+        independent=attack.alone,
+        confidence=CONFIDENCE,
+        stream=attack.coins,
+    )
 
 
 def _where(alone: bool) -> str:

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
+from secureagg.cli.audited_runs import Attack, audit_runs, stream_of
 from secureagg.cli.failures import DebugOption, reported
-
-if TYPE_CHECKING:
-    from secureagg.dp.audit import AuditResult
-    from secureagg.dp.mechanisms import Mechanism, NoiseBy
+from secureagg.dp.mechanisms import CentralGaussian, DistributedGaussian, Mechanism, NoiseBy, Skellam
+from secureagg.plan_audit import CrowdedSums, LonelySums, claim_of, crowded_plan, lonely_plan
+from secureagg.plan_faults import PlanFault
 
 __all__ = ["audit_plan"]
-
-# Seconds, roughly: of a client in a round, of a value of it, and of a lonely canary in a round.
-_SECONDS_A_CLIENT, _SECONDS_A_VALUE, _SECONDS_ALONE = 2e-4, 1e-8, 6e-4
-
-
-class Adder(StrEnum):
-    CLIENTS = "clients"
-    COMMITTEE = "committee"
-    AGGREGATOR = "aggregator"
-
-
-class FaultName(StrEnum):
-    """Every seeded fault of a plan's rounds."""
-
-    HALF_NOISE = "half-noise"
-    MISSING_NOISE = "missing-noise"
-    PLANNED_PARTIES = "planned-parties"
-    NO_CLIP = "no-clip"
-    CLIP_AFTER_NOISE = "clip-after-noise"
-    SAME_SEED = "same-seed"
-    KNOWN_ROUNDING = "known-rounding"
 
 
 def audit_plan(
@@ -44,8 +21,8 @@ def audit_plan(
     delta: Annotated[float, typer.Option(metavar="X", help="The δ beside it.")] = 1e-5,
     rounds: Annotated[int, typer.Option(metavar="N", help="Rounds that share this ε; an even number.")] = 2,
     by: Annotated[
-        Adder, typer.Option(help="Who adds the noise: each client or member a share, or the aggregator.")
-    ] = Adder.CLIENTS,
+        NoiseBy, typer.Option(help="Who adds the noise: each client or member a share, or the aggregator.")
+    ] = "clients",
     skellam: Annotated[
         bool, typer.Option("--skellam", metavar="", help="Skellam noise instead of discrete Gaussian.")
     ] = False,
@@ -56,7 +33,7 @@ def audit_plan(
         int, typer.Option(metavar="M", help="Canaries; from some 20,000 on time grows with the square.")
     ] = 10_000,
     bug: Annotated[
-        FaultName | None,
+        PlanFault | None,
         typer.Option(
             help="Have somebody do one thing wrong, to see the audit find it. planned-parties: of noise in shares; "
             "known-rounding: not with --skellam, whose ε pays for it."
@@ -99,51 +76,34 @@ def audit_plan(
         }
         audit_runs(
             "a plan",
-            lambda alone: _run(noise, rotate, canaries, bug, alone, seed),
-            _runs(bug),
+            [_attack(noise, rotate, canaries, bug, alone, seed) for alone in _ways(bug)],
+            canaries,
             heading=heading,
             as_json=as_json,
-            seconds=lambda alone: _seconds(canaries, rounds, alone, rotate),
         )
 
 
-def _noise(epsilon: float, delta: float, rounds: int, by: Adder, skellam: bool) -> Mechanism:
-    from secureagg.dp.mechanisms import CentralGaussian, DistributedGaussian, Skellam
-
-    if by is Adder.AGGREGATOR:
+def _noise(epsilon: float, delta: float, rounds: int, by: NoiseBy, skellam: bool) -> Mechanism:
+    if by == "aggregator":
         if skellam:
             raise typer.BadParameter("the aggregator adds discrete Gaussian noise only", param_hint="--skellam")
         return CentralGaussian(epsilon=epsilon, delta=delta, rounds=rounds)
     kind = Skellam if skellam else DistributedGaussian
-    noise_by: NoiseBy = "committee" if by is Adder.COMMITTEE else "clients"
-    return kind(epsilon=epsilon, delta=delta, rounds=rounds, noise_by=noise_by)
+    return kind(epsilon=epsilon, delta=delta, rounds=rounds, noise_by=by)
 
 
-def _runs(bug: FaultName | None) -> tuple[bool, ...]:
+def _ways(bug: PlanFault | None) -> tuple[bool, ...]:
     """Return the runs to make, alone or not: with a bug, the one that is to show it."""
-    from secureagg.plan_faults import PlanFault
-
-    return (False, True) if bug is None else (PlanFault(bug).alone,)
+    return (False, True) if bug is None else (bug.alone,)
 
 
-def _seconds(canaries: int, rounds: int, alone: bool, rotate: bool) -> float:
-    a_canary = _SECONDS_ALONE if alone else _SECONDS_A_CLIENT + canaries * _SECONDS_A_VALUE
-    return canaries * rounds * a_canary * (1 + rotate)
-
-
-def _run(
-    noise: Mechanism, rotate: bool, canaries: int, bug: FaultName | None, alone: bool, seed: int | None
-) -> AuditResult:
-    from secureagg.dp.audit import audit
-    from secureagg.plan_audit import CrowdedSums, LonelySums, claim_of, crowded_plan, lonely_plan
-    from secureagg.plan_faults import PlanFault
-
-    stream, fault = stream_of(seed), PlanFault(bug) if bug else None
+def _attack(
+    noise: Mechanism, rotate: bool, canaries: int, bug: PlanFault | None, alone: bool, seed: int | None
+) -> Attack:
+    stream = stream_of(seed)
     parties, coins = stream.substream("parties"), stream.substream("coins")
     if alone:
         plan = lonely_plan(noise, rotate=rotate)
-        lonely = LonelySums(plan, fault, parties)
-        return audit(lonely, canaries, claimed=claim_of(plan), independent=True, confidence=CONFIDENCE, stream=coins)
+        return Attack(LonelySums(plan, bug, parties), claim_of(plan), alone, coins)
     plan = crowded_plan(noise, canaries, rotate=rotate)
-    crowded = CrowdedSums(plan, fault, parties)
-    return audit(crowded, canaries, claimed=claim_of(plan), confidence=CONFIDENCE, stream=coins)
+    return Attack(CrowdedSums(plan, bug, parties), claim_of(plan), alone, coins)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from secureagg.cli.audited_runs import CONFIDENCE, audit_runs, stream_of
+from secureagg.cli.audited_runs import Attack, audit_runs, stream_of
 from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.options import refuse_given
-
-if TYPE_CHECKING:
-    from secureagg.dp.audit import AuditResult
+from secureagg.dp.audit import Claim
+from secureagg.dp.audit.sums import NoisySums, SumBug, SumNoise
+from secureagg.dp.relation import Relation
 
 __all__ = ["audit"]
 
@@ -92,6 +93,8 @@ def audit(
         return
     with reported(context, debug):
         _require_known(mechanism, bug)
+        if mechanism is MechanismName.DP_SGD:
+            Console(stderr=True).print("Loading TensorFlow …", style="dim")
         heading = {
             "mechanism": mechanism.value,
             "bug": bug,
@@ -101,8 +104,8 @@ def audit(
         }
         audit_runs(
             mechanism,
-            lambda alone: _run(mechanism, epsilon, delta, canaries, bug, alone, seed),
-            [alone for alone in (False, True) if _applies(bug, alone)],
+            [_attack(mechanism, epsilon, delta, bug, alone, seed) for alone in (False, True) if _applies(bug, alone)],
+            canaries,
             heading=heading,
             as_json=as_json,
         )
@@ -116,50 +119,26 @@ def _require_known(mechanism: MechanismName, bug: BugName | None) -> None:
 
 def _applies(bug: BugName | None, alone: bool) -> bool:
     """Return whether this run can show the bug; without one, both are made."""
-    from secureagg.dp.audit.sums import SumBug
-
     if bug is None:
         return True
     return alone == (bug.value in set(SumBug) and SumBug(bug).alone)
 
 
-def _run(
-    mechanism: MechanismName,
-    epsilon: float,
-    delta: float,
-    canaries: int,
-    bug: BugName | None,
-    alone: bool,
-    seed: int | None,
-) -> AuditResult:
-    from secureagg.dp.audit import Claim
-    from secureagg.dp.audit import audit as run_audit
-    from secureagg.dp.audit.sums import NoisySums, SumBug, SumNoise
-    from secureagg.dp.relation import Relation
-
+def _attack(
+    mechanism: MechanismName, epsilon: float, delta: float, bug: BugName | None, alone: bool, seed: int | None
+) -> Attack:
     stream = stream_of(seed)
     noise, coins = stream.substream("noise"), stream.substream("coins")
     wrong = bug is BugName.WRONG_RELATION
     claim = Claim(epsilon, delta, Relation.REPLACE if wrong else Relation.ZERO_OUT)
     if mechanism is not MechanismName.DP_SGD:
         sums = NoisySums(claim, SumNoise(mechanism), SumBug(bug) if bug else None, alone, stream=noise)
-        return run_audit(sums, canaries, claimed=claim, independent=alone, confidence=CONFIDENCE, stream=coins)
-    from secureagg.dp.audit.training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug
+        return Attack(sums, claim, alone, coins)
+    from secureagg.dp.audit.training import IN_SHARE, LonelySteps, PrivateTraining, TrainingBug  # imports TensorFlow
 
     seeded = TrainingBug(bug) if bug else None
     if alone:
         steps = LonelySteps(claim, seeded, stream=noise)
-        return run_audit(
-            steps, canaries, claimed=claim, curves=steps.curves, independent=True, confidence=CONFIDENCE, stream=coins
-        )
+        return Attack(steps, claim, alone, coins, steps.curves)
     training = PrivateTraining(claim, seeded, 1.0 if wrong else 0.5, stream=noise)
-    share = 0.5 if wrong else IN_SHARE
-    return run_audit(
-        training,
-        canaries,
-        claimed=claim,
-        curves=training.curves,
-        in_share=share,
-        confidence=CONFIDENCE,
-        stream=coins,
-    )
+    return Attack(training, claim, alone, coins, training.curves, 0.5 if wrong else IN_SHARE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +11,20 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from secureagg.cli.audit import Audit, audit, gather, processes, read_record
+from secureagg.cli.bar import bar
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import DebugOption, reported
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
-from secureagg.events import Event, Observer
 from secureagg.plan_report import counted
 from secureagg.session import Session
 from secureagg.warm import warm_up
 
-__all__ = ["bar", "verify"]
+__all__ = ["verify"]
 
 _SID_BYTES = 32
 
@@ -73,7 +71,7 @@ def verify(
                 "round number or model differ. Nothing was checked"
             )
         warm_up(telling(said))
-        with processes(jobs) as executor, bar(said, len(transcript.contributions)) as observe:
+        with processes(jobs) as executor, bar(said, "verifying") as observe:
             found = audit(session, transcript, pinned=pinned is not None, executor=executor, observe=observe)
         if as_json:
             typer.echo(json.dumps({"sound": found.sound} | asdict(found), indent=2))
@@ -93,19 +91,6 @@ def _pinned(sid: str | None) -> bytes | None:
     if len(pinned) != _SID_BYTES:
         raise typer.BadParameter(f"a session id has {2 * _SID_BYTES} hexadecimal digits", param_hint="--sid")
     return pinned
-
-
-@contextmanager
-def bar(said: Console, total: int) -> Iterator[Observer]:
-    """Yield an observer that draws a bar on a terminal, gone afterwards, and nothing elsewhere."""
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=said, transient=True, disable=not said.is_terminal) as progress:
-        task = progress.add_task("verify", total=total)
-
-        def observe(event: Event) -> None:
-            progress.update(task, completed=event.done)
-
-        yield observe
 
 
 def _print(console: Console, found: Audit) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.privacy_audit import BugName
-from secureagg.dp.audit.sums import SumBug
+from secureagg.cli.privacy_audit import BugName, MechanismName
+from secureagg.dp.audit.sums import SumBug, SumNoise
 from tests.cli.runs import Ended, Invoke, Spawn
 
 
@@ -37,6 +37,12 @@ def test_a_seeded_bug_ends_with_5(invoke: Invoke, bug: str, epsilon: str) -> Non
     (run,) = found["runs"]
     assert run["canaries_together"] is not SumBug(bug).alone
     assert run["curve_epsilon"] > float(epsilon)
+
+
+def test_names_every_mechanism_and_every_bug() -> None:
+    training = pytest.importorskip("secureagg.dp.audit.training")  # needs TensorFlow, and so gives no choices to --help
+    assert set(map(str, MechanismName)) == {*map(str, SumNoise), "dp-sgd"}
+    assert set(map(str, BugName)) == {*map(str, SumBug), *map(str, training.TrainingBug)}
 
 
 def test_dp_sgd_without_the_claimed_sampling(invoke: Invoke) -> None:

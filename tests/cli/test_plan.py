@@ -58,7 +58,6 @@ class TestOneShot:
         without = json.loads(invoke(*ONE_SHOT, *COMMITTEE, "--json").out)
         assert (without["proof_bytes"], without["soundness_bits"]) == (0, None)
 
-
     def test_counts_one_of_a_thing(self, invoke: Invoke) -> None:
         sizes = ("--values", "300", "--value-bits", "24", "--max-weight", "50000", "--clients", "100")
         report = invoke("plan", *sizes).out

@@ -1,4 +1,4 @@
-"""`secureagg audit plan`: what it prints, how it ends, and that it names the faults that there are."""
+"""`secureagg audit plan`: what it prints, and how it ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.plan_audit import FaultName
 from secureagg.plan_faults import PlanFault
 from tests.cli.runs import Ended, Invoke, Spawn
 
@@ -35,8 +34,8 @@ def test_a_sound_plan_ends_with_0(invoke: Invoke, arguments: list[str], mechanis
     assert 1 < together["curve_epsilon"] <= 8 and 3 < alone["curve_epsilon"] <= 8
     assert (found["mechanism"], found["noise_by"], found["rotate"]) == (mechanism, noise_by, "--rotate" in arguments)
     assert (found["epsilon"], found["delta"], found["rounds"], found["relation"]) == (8.0, 1e-5, 2, "zero-out")
-    assert [line.split(", about ")[0] for line in ended.err.splitlines()] == [
-        f"Auditing a plan with {where}" for where in ("all canaries together", "each canary alone")
+    assert ended.err.splitlines() == [
+        f"Auditing a plan with {where} …" for where in ("all canaries together", "each canary alone")
     ]
 
 
@@ -46,10 +45,6 @@ def test_a_fault_ends_with_5(invoke: Invoke, bug: str, canaries: str) -> None:
     assert ended.code == ExitCode.FAULTY_PARTY and found["violated"]
     (run,) = found["runs"]
     assert run["canaries_together"] is not PlanFault(bug).alone and run["curve_epsilon"] > 4
-
-
-def test_every_fault_has_its_name() -> None:
-    assert [name.value for name in FaultName] == [fault.value for fault in PlanFault]
 
 
 def test_says_what_was_found_and_never_that_it_is_private(invoke: Invoke) -> None:

@@ -16,9 +16,9 @@ from rich.console import Console
 
 import secureagg as sa
 from secureagg.cli.attacks import dishonest_clients
+from secureagg.cli.bar import bar
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.settings import Attack, AttackSettings
-from secureagg.cli.verify import bar
 from tests.cli.runs import Ended, Invoke
 from tests.federation import Federation, answers_of, federation, toy_plan
 
@@ -263,7 +263,7 @@ class TestProgress:
     @pytest.mark.parametrize("terminal", [True, False])
     def test_is_a_bar_on_a_terminal_and_nothing_elsewhere(self, terminal: bool) -> None:
         console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
-        with bar(console, 4) as observe:
+        with bar(console, "verifying") as observe:
             observe(sa.Event("verify", 3, 4))
         assert isinstance(console.file, io.StringIO)
         assert ("3/4" in console.file.getvalue()) == terminal

@@ -22,6 +22,7 @@ from secureagg.dp.clipping import clip_factor
 from secureagg.dp.noise import discrete_gaussian, skellam
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
+from secureagg.events import Event, Observer
 from secureagg.layout import Layout
 from secureagg.ring.xof import SecretStream
 
@@ -66,6 +67,7 @@ class SumBug(StrEnum):
 class NoisySums:
     """A `Mechanism`: `rounds` sums, with noise for the claim by their Gaussian composition, and the best scores.
 
+    observe: is told of every round.
     Requires: for `WRONG_RELATION`, a claim for REPLACE, whose noise the bug sizes for zeros.
     """
 
@@ -75,6 +77,7 @@ class NoisySums:
     alone: bool = False
     rounds: int = 8
     stream: SecretStream = field(default_factory=SecretStream, repr=False)
+    observe: Observer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_whole("rounds", self.rounds, 2, 1000)
@@ -96,6 +99,8 @@ class NoisySums:
         for number in range(self.rounds):
             sign = 1 - 2 * (number % 2)
             scores += sign * (self._release(present, sign, number) - sign * self._expected_others)
+            if self.observe is not None:
+                self.observe(Event("audit", number + 1, self.rounds))
         toward = -scores if self.alone else scores
         middle = self.rounds * CLIP_GRID / 2 if self.claim.relation is Relation.ZERO_OUT else 0.0
         return toward - middle

@@ -26,6 +26,7 @@ from secureagg.dp.dpsgd.gradients import noised_mean
 from secureagg.dp.dpsgd.noise import GaussianNoise
 from secureagg.dp.relation import Relation
 from secureagg.errors import ParameterError
+from secureagg.events import Event, Observer
 from secureagg.ring.xof import KEY_BYTES, SecretStream
 
 __all__ = ["IN_SHARE", "LonelySteps", "PrivateTraining", "TrainingBug"]
@@ -61,7 +62,7 @@ class TrainingBug(StrEnum):
 class PrivateTraining:
     """A `Mechanism`: `steps` steps of `fit` with Poisson sampling at `rate`, on as many examples as canaries.
 
-    `WRONG_RELATION` is without sampling, for which the curve of replacing one is known.
+    observe: is told of every step. `WRONG_RELATION` is without sampling, for which the curve of replacing one is known.
     """
 
     claim: Claim
@@ -69,6 +70,7 @@ class PrivateTraining:
     rate: float = 0.5
     steps: int = 8
     stream: SecretStream = field(default_factory=SecretStream, repr=False)
+    observe: Observer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         require_whole("steps", self.steps, 2, 1000)
@@ -98,7 +100,7 @@ class PrivateTraining:
         labels = np.where(present, _TOO_LONG, absent).astype(np.float32)[:, None]
         sampled = _EveryExample if self.bug is TrainingBug.NO_SAMPLING else _Turning
         batches = sampled(np.arange(count, dtype=np.int32)[:, None], labels, self.rate * count, stream=self.stream)
-        seen = _Weights(model)
+        seen = _Weights(model, self.steps, self.observe)
         epochs = -(-self.steps // len(batches))
         private.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[seen])
         scores = np.zeros(count)
@@ -127,11 +129,15 @@ class PrivateTraining:
 
 @dataclass
 class LonelySteps:
-    """A `Mechanism`: for each canary one step of DP-SGD on a model of its own, with noise of its own."""
+    """A `Mechanism`: for each canary one step of DP-SGD on a model of its own, with noise of its own.
+
+    observe: is told of every canary.
+    """
 
     claim: Claim
     bug: TrainingBug | None = None
     stream: SecretStream = field(default_factory=SecretStream, repr=False)
+    observe: Observer | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.bug is not None and not self.bug.alone:
@@ -173,6 +179,8 @@ class LonelySteps:
             if self.bug is TrainingBug.ACTUAL_COUNT:
                 gradient *= expected / count
             scores[index] = others * _CLIP - gradient * expected - _CLIP / 2
+            if self.observe is not None:
+                self.observe(Event("audit", index + 1, len(present)))
         return scores
 
 
@@ -225,13 +233,15 @@ class _ClippedTogether(PrivateModel):
 
 
 class _Weights(keras.callbacks.Callback):  # type: ignore[misc]
-    def __init__(self, trained: Any) -> None:
+    def __init__(self, trained: Any, steps: int, observe: Observer | None) -> None:
         super().__init__()
-        self._trained = trained
+        self._trained, self._steps, self._observe = trained, steps, observe
         self.weights = [self._now()]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.weights.append(self._now())
+        if self._observe is not None:
+            self._observe(Event("audit", min(len(self.weights) - 1, self._steps), self._steps))
 
     def _now(self) -> NDArray[np.float64]:
         values: NDArray[np.float64] = self._trained.get_weights()[0].astype(np.float64).ravel()
