@@ -10,7 +10,7 @@ import secureagg
 from secureagg.cli.calibrate import calibrate
 from secureagg.cli.demo import demo
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.failures import DebugOption
+from secureagg.cli.options import DebugOption
 from secureagg.cli.plan import plan
 from secureagg.cli.plan_audit import audit_plan
 from secureagg.cli.privacy_audit import audit

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from secureagg.cli.failures import DebugOption, reported
-from secureagg.cli.options import refuse_given
+from secureagg.cli.failures import reported
+from secureagg.cli.options import L2_CLIP, VALUE_BITS, DebugOption, JsonOption, flag, option, refuse_given
 from secureagg.dp.accounting import HIGHEST_EPSILON, accountant, epsilon
 from secureagg.dp.calibration import calibrate_noise
 from secureagg.dp.client_sampling import Adversary
@@ -37,6 +37,14 @@ class Mechanism(StrEnum):
 
 
 _DP_SGD, _CLIENTS, _GRID = "With dp-sgd", "With central, discrete-gaussian, skellam", "With discrete-gaussian, skellam"
+_NOISE = (
+    "Find the ε of this noise: dp-sgd: std ÷ clip; central: std on the mean; otherwise the std of one contributor's "
+    "noise, in grid steps."
+)
+_QUORUM = (
+    "Fewest noise contributions (clients', or committee members') in a sum that is opened; by default all clients, "
+    "that is, none drops out."
+)
 _SUMS: dict[Mechanism, type[DistributedGaussian] | type[Skellam]] = {
     Mechanism.DISCRETE_GAUSSIAN: DistributedGaussian,
     Mechanism.SKELLAM: Skellam,
@@ -97,62 +105,28 @@ def calibrate(
     target: Annotated[
         float | None, typer.Option("--epsilon", metavar="E", help="Find the least noise with at most this ε.")
     ] = None,
-    noise: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Find the ε of this noise: dp-sgd: std ÷ clip; central: std on the mean; otherwise the std of one "
-            "contributor's noise, in grid steps.",
-        ),
-    ] = None,
-    delta: Annotated[float, typer.Option(metavar="D", help="δ; well below 1 ÷ the number of units protected.")] = 1e-5,
+    noise: Annotated[float | None, option("X", _NOISE)] = None,
+    delta: Annotated[float, option("D", "δ; well below 1 ÷ the number of units protected.")] = 1e-5,
     relation: Annotated[
-        Relation,
-        typer.Option(help="Neighbouring relation; noise in sums is for zero-out."),
+        Relation, typer.Option(help="Neighbouring relation; noise in sums is for zero-out.")
     ] = Relation.ZERO_OUT,
-    examples: Annotated[
-        int, typer.Option(metavar="N", help="Examples a client trains on.", rich_help_panel=_DP_SGD)
-    ] = 60_000,
-    batch: Annotated[int, typer.Option(metavar="N", help="Expected batch.", rich_help_panel=_DP_SGD)] = 256,
-    epochs: Annotated[
-        float, typer.Option(metavar="X", help="Epochs over all rounds of training.", rich_help_panel=_DP_SGD)
-    ] = 10.0,
+    examples: Annotated[int, option("N", "Examples a client trains on.", _DP_SGD)] = 60_000,
+    batch: Annotated[int, option("N", "Expected batch.", _DP_SGD)] = 256,
+    epochs: Annotated[float, option("X", "Epochs over all rounds of training.", _DP_SGD)] = 10.0,
     sampling: Annotated[
         BatchSampling,
         typer.Option(help="How batches are really drawn; fixed-size earns no amplification.", rich_help_panel=_DP_SGD),
     ] = BatchSampling.POISSON,
-    clients: Annotated[
-        int, typer.Option(metavar="N", help="Clients counted in the mean of a round.", rich_help_panel=_CLIENTS)
-    ] = 100,
-    rounds: Annotated[
-        int, typer.Option(metavar="N", help="Rounds a client may be in.", rich_help_panel=_CLIENTS)
-    ] = 100,
-    l2_clip: Annotated[
-        float, typer.Option(metavar="X", help="Largest L2 norm of an update.", rich_help_panel=_CLIENTS)
-    ] = 1.0,
-    quorum: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Fewest noise contributions (clients', or committee members') in a sum that is opened; by default all "
-            "clients, that is, none drops out.",
-            rich_help_panel=_GRID,
-        ),
-    ] = None,
-    assumed_corrupt: Annotated[
-        int, typer.Option(metavar="C", help="Contributors that may add no noise.", rich_help_panel=_GRID)
-    ] = 0,
-    value_bits: Annotated[
-        int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_GRID)
-    ] = 16,
-    values: Annotated[int, typer.Option(metavar="N", help="Values in an update.", rich_help_panel=_GRID)] = 1_000_000,
-    rotate: Annotated[
-        bool, typer.Option("--rotate", metavar="", help="As in a plan that rotates updates.", rich_help_panel=_GRID)
-    ] = False,
-    proofs: Annotated[
-        bool, typer.Option("--proofs", metavar="", help="As in a plan with proofs.", rich_help_panel=_GRID)
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    clients: Annotated[int, option("N", "Clients counted in the mean of a round.", _CLIENTS)] = 100,
+    rounds: Annotated[int, option("N", "Rounds a client may be in.", _CLIENTS)] = 100,
+    l2_clip: Annotated[float, option("X", L2_CLIP, _CLIENTS)] = 1.0,
+    quorum: Annotated[int | None, option("N", _QUORUM, _GRID)] = None,
+    assumed_corrupt: Annotated[int, option("C", "Contributors that may add no noise.", _GRID)] = 0,
+    value_bits: Annotated[int, option("B", VALUE_BITS, _GRID)] = 16,
+    values: Annotated[int, option("N", "Values in an update.", _GRID)] = 1_000_000,
+    rotate: Annotated[bool, flag("--rotate", "As in a plan that rotates updates.", _GRID)] = False,
+    proofs: Annotated[bool, flag("--proofs", "As in a plan with proofs.", _GRID)] = False,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Find the noise that a target ε needs, or the ε that a noise costs.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from secureagg.cli import demo_options as options
 from secureagg.cli.attack_figures import AttackFigures, of_attack
 from secureagg.cli.attack_report import print_attack, write_attack_report
 from secureagg.cli.attacked import LANES, choose_malicious, prepare_attack, train_attacked
@@ -26,16 +27,15 @@ from secureagg.cli.demo_checks import (
     unit_of,
 )
 from secureagg.cli.experiment import Experiment, prepare, train
-from secureagg.cli.failures import DebugOption, debugging, reported
+from secureagg.cli.failures import debugging, reported
 from secureagg.cli.figures import Figures, of_run
 from secureagg.cli.occasions import DEFAULT_DELTA, default_model
-from secureagg.cli.options import refuse_unused
+from secureagg.cli.options import DebugOption, MembersOption, refuse_unused
 from secureagg.cli.progress import watching
 from secureagg.cli.report import write_report
 from secureagg.cli.settings import (
     Attack,
     DatasetName,
-    ModelName,
     OneShotSettings,
     PrivacySettings,
     Scheme,
@@ -49,9 +49,6 @@ from secureagg.cli.warm import telling
 
 __all__ = ["demo"]
 
-_RUN, _SUM, _OUTPUT = "What is trained", "How it is summed", "What comes out"
-_ONE_SHOT, _TENSEAL, _ATTACK = "With --scheme one-shot", "With --scheme tenseal", "Under attack"
-_PRIVACY = "Differential privacy"
 _USED_BY = {
     **dict.fromkeys(("l2_clip", "value_bits", "members", "absent_members", "proofs"), Scheme.ONE_SHOT),
     **dict.fromkeys(("magnitude", "precision"), Scheme.TENSEAL),
@@ -60,183 +57,34 @@ _USED_BY = {
 
 def demo(
     context: typer.Context,
-    dataset: Annotated[
-        DatasetName, typer.Option(help="Real data; digits and breast-cancer are bundled.", rich_help_panel=_RUN)
-    ] = DatasetName.DIGITS,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="MNIST's four IDX files, gzipped or not; else Keras's cache.", rich_help_panel=_RUN
-        ),
-    ] = None,
-    clients: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Clients, all of them in every round.",
-            show_default="10, or 100 with --epsilon",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Rounds.",
-            show_default="40; 15 with an attack, 20 with --epsilon, 30 with --dp-sgd-epsilon",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            metavar="iid|dirichlet:ALPHA|shards:LABELS",
-            help="Who holds what: at random, skewed (the more, the smaller ALPHA), or LABELS labels a client.",
-            show_default="dirichlet:0.5, or iid with a privacy budget",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    model: Annotated[
-        ModelName | None,
-        typer.Option(
-            help="Keras model.",
-            show_default="cnn for images, else mlp; mlp with a privacy budget",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Of everything but keys and noise.", rich_help_panel=_RUN),
-    ] = 0,
-    drop: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P",
-            min=0.0,
-            max=1.0,
-            help="Chance that a client vanishes in a round.",
-            show_default="0.3; 0 with an attack, 0.1 with a privacy budget",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    scheme: Annotated[
-        Scheme, typer.Option(help="Encryption; plain trains in the clear only.", rich_help_panel=_SUM)
-    ] = Scheme.ONE_SHOT,
-    l2_clip: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Largest L2 norm of an update; larger ones are scaled down.",
-            show_default="10, or 1 with --epsilon",
-            rich_help_panel=_ONE_SHOT,
-        ),
-    ] = None,
-    value_bits: Annotated[
-        int | None,
-        typer.Option(
-            metavar="B",
-            help="Bits of a value on the grid.",
-            show_default="16, or 8 with --epsilon",
-            rich_help_panel=_ONE_SHOT,
-        ),
-    ] = None,
-    members: Annotated[int, typer.Option(metavar="K", help="Committee members.", rich_help_panel=_ONE_SHOT)] = 5,
-    absent_members: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Members that never answer.", rich_help_panel=_ONE_SHOT)
-    ] = 1,
-    proofs: Annotated[
-        bool,
-        typer.Option(
-            "--proofs",
-            metavar="",
-            help="Clients prove what they send; noise is then the committee's.",
-            rich_help_panel=_ONE_SHOT,
-        ),
-    ] = False,
-    epsilon: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="ε for one client, over all rounds, by noise inside the encrypted sum.",
-            rich_help_panel=_PRIVACY,
-        ),
-    ] = None,
-    dp_sgd_epsilon: Annotated[
-        float | None,
-        typer.Option(
-            metavar="E",
-            help="ε for one example of a client, over all rounds, by DP-SGD as it trains.",
-            rich_help_panel=_PRIVACY,
-        ),
-    ] = None,
-    delta: Annotated[
-        float, typer.Option(metavar="D", help="δ that goes with ε.", rich_help_panel=_PRIVACY)
-    ] = DEFAULT_DELTA,
-    budget_rounds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Rounds the noise is made for; training stops after so many.",
-            show_default="--rounds",
-            rich_help_panel=_PRIVACY,
-        ),
-    ] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Keep the aggregator's ledger in this file, or with --dp-sgd-epsilon the clients' in this folder. "
-            "What is spent in it stays spent.",
-            show_default="in --state-dir, else nowhere",
-            rich_help_panel=_PRIVACY,
-        ),
-    ] = None,
-    magnitude: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Largest |value| of an update; larger ones are refused.", rich_help_panel=_TENSEAL
-        ),
-    ] = 1.0,
-    precision: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Largest error of a value of a round's mean; by default 1e-6 of the magnitude.",
-            rich_help_panel=_TENSEAL,
-        ),
-    ] = None,
-    attack: Annotated[
-        Attack,
-        typer.Option(
-            help="What malicious clients do; the run then compares no attack, no proofs, and proofs.",
-            rich_help_panel=_ATTACK,
-        ),
-    ] = Attack.NONE,
-    malicious: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of the clients, drawn by the seed.", rich_help_panel=_ATTACK),
-    ] = 0.2,
-    report: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="Where to write the report with its curves.", rich_help_panel=_OUTPUT),
-    ] = Path("demo-report/report.html"),
-    no_report: Annotated[
-        bool, typer.Option("--no-report", metavar="", help="Write none.", rich_help_panel=_OUTPUT)
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print all figures as one JSON object.", rich_help_panel=_OUTPUT)
-    ] = False,
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Save the run here after every round.", rich_help_panel=_OUTPUT),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", metavar="", help="Go on with the run saved in --state-dir.", rich_help_panel=_OUTPUT),
-    ] = False,
+    dataset: options.DatasetOption = DatasetName.DIGITS,
+    data_dir: options.DataDirOption = None,
+    clients: options.ClientsOption = None,
+    rounds: options.RoundsOption = None,
+    partition: options.PartitionOption = None,
+    model: options.ModelOption = None,
+    seed: options.SeedOption = 0,
+    drop: options.DropOption = None,
+    scheme: options.SchemeOption = Scheme.ONE_SHOT,
+    l2_clip: options.L2ClipOption = None,
+    value_bits: options.ValueBitsOption = None,
+    members: MembersOption = 5,
+    absent_members: options.AbsentMembersOption = 1,
+    proofs: options.ProofsOption = False,
+    epsilon: options.EpsilonOption = None,
+    dp_sgd_epsilon: options.DpSgdEpsilonOption = None,
+    delta: options.DeltaOption = DEFAULT_DELTA,
+    budget_rounds: options.BudgetRoundsOption = None,
+    ledger: options.LedgerOption = None,
+    magnitude: options.MagnitudeOption = 1.0,
+    precision: options.PrecisionOption = None,
+    attack: options.AttackOption = Attack.NONE,
+    malicious: options.MaliciousOption = 0.2,
+    report: options.ReportOption = Path("demo-report/report.html"),
+    no_report: options.NoReportOption = False,
+    as_json: options.FiguresOption = False,
+    state_dir: options.StateDirOption = None,
+    resume: options.ResumeOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Train on real data with encrypted updates, and in the clear beside it, and compare the two.

@@ -5,19 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from secureagg.cli.exit_codes import ExitCode
 
-__all__ = ["DebugOption", "debugging", "reported"]
-
-DebugOption = Annotated[
-    bool,
-    typer.Option("--debug", metavar="", help="Show an error's traceback and TensorFlow's log, instead of one line."),
-]
+__all__ = ["debugging", "reported"]
 
 
 def debugging(context: typer.Context, debug: bool) -> bool:

@@ -11,8 +11,21 @@ from typing import Annotated
 import typer
 
 from secureagg.bounds import FAILURE_BITS
-from secureagg.cli.failures import DebugOption, reported
-from secureagg.cli.options import refuse_unused
+from secureagg.cli.failures import reported
+from secureagg.cli.options import (
+    L2_CLIP,
+    MAGNITUDE,
+    ONE_SHOT,
+    PRECISION,
+    TENSEAL,
+    VALUE_BITS,
+    DebugOption,
+    JsonOption,
+    MembersOption,
+    flag,
+    option,
+    refuse_unused,
+)
 from secureagg.errors import ParameterError
 from secureagg.layout import Layout
 from secureagg.plan import Committee, RoundPlan
@@ -25,7 +38,9 @@ class PlannedScheme(StrEnum):
     TENSEAL = "tenseal"
 
 
-_ONE_SHOT, _TENSEAL = "With --scheme one-shot", "With --scheme tenseal"
+_VALUE_BOUND = "Largest |value| the grid holds, by default the L2 norm; smaller buys resolution."
+_THRESHOLD = "Members that open a sum; by default as few as is safe."
+_ASSUMED_CORRUPT = "Members that may collude with the aggregator; by default what the threshold withstands, or a third."
 _USED_BY = {
     **dict.fromkeys(
         (
@@ -108,77 +123,22 @@ class TensealPlan:
 def plan(
     context: typer.Context,
     scheme: Annotated[PlannedScheme, typer.Option(help="How updates are summed.")] = PlannedScheme.ONE_SHOT,
-    clients: Annotated[int, typer.Option(metavar="N", help="Most clients in one sum.")] = 10,
-    max_weight: Annotated[
-        float, typer.Option(metavar="W", help="Largest weight of a client, such as its examples; 1 is uniform.")
-    ] = 1.0,
-    values: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Values (float32) in an update.", rich_help_panel=_ONE_SHOT)
-    ] = 1_000_000,
-    quorum: Annotated[
-        int, typer.Option(metavar="N", help="Fewest clients whose sum may be opened.", rich_help_panel=_ONE_SHOT)
-    ] = 2,
-    l2_clip: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Largest L2 norm of an update, in the weights' own units.", rich_help_panel=_ONE_SHOT
-        ),
-    ] = 10.0,
-    value_bits: Annotated[
-        int, typer.Option(metavar="B", help="Bits of a value on the grid.", rich_help_panel=_ONE_SHOT)
-    ] = 16,
-    value_bound: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help="Largest |value| the grid holds, by default the L2 norm; smaller buys resolution.",
-            rich_help_panel=_ONE_SHOT,
-        ),
-    ] = None,
-    proofs: Annotated[
-        bool,
-        typer.Option(
-            "--proofs", metavar="", help="Every contribution proves that it is valid.", rich_help_panel=_ONE_SHOT
-        ),
-    ] = False,
-    corrupt_clients: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Clients assumed to be dishonest.", rich_help_panel=_ONE_SHOT),
-    ] = 0,
-    members: Annotated[int, typer.Option(metavar="K", help="Committee members.", rich_help_panel=_ONE_SHOT)] = 5,
-    threshold: Annotated[
-        int | None,
-        typer.Option(
-            metavar="T", help="Members that open a sum; by default as few as is safe.", rich_help_panel=_ONE_SHOT
-        ),
-    ] = None,
-    assumed_corrupt: Annotated[
-        int | None,
-        typer.Option(
-            metavar="C",
-            help="Members that may collude with the aggregator; by default what the threshold withstands, or a third.",
-            rich_help_panel=_ONE_SHOT,
-        ),
-    ] = None,
-    parameters: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="A ring parameter set; auto takes the fewest bytes.", rich_help_panel=_ONE_SHOT
-        ),
-    ] = "auto",
-    magnitude: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Largest |value| in an update, in the weights' own units.", rich_help_panel=_TENSEAL
-        ),
-    ] = 1.0,
-    precision: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Largest error of a value of the mean, in the same units.", rich_help_panel=_TENSEAL
-        ),
-    ] = 1e-6,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    clients: Annotated[int, option("N", "Most clients in one sum.")] = 10,
+    max_weight: Annotated[float, option("W", "Largest weight of a client, such as its examples; 1 is uniform.")] = 1.0,
+    values: Annotated[int, option("N", "Values (float32) in an update.", ONE_SHOT, least=1)] = 1_000_000,
+    quorum: Annotated[int, option("N", "Fewest clients whose sum may be opened.", ONE_SHOT)] = 2,
+    l2_clip: Annotated[float, option("X", L2_CLIP, ONE_SHOT)] = 10.0,
+    value_bits: Annotated[int, option("B", VALUE_BITS, ONE_SHOT)] = 16,
+    value_bound: Annotated[float | None, option("X", _VALUE_BOUND, ONE_SHOT)] = None,
+    proofs: Annotated[bool, flag("--proofs", "Every contribution proves that it is valid.", ONE_SHOT)] = False,
+    corrupt_clients: Annotated[int, option("N", "Clients assumed to be dishonest.", ONE_SHOT, least=0)] = 0,
+    members: MembersOption = 5,
+    threshold: Annotated[int | None, option("T", _THRESHOLD, ONE_SHOT)] = None,
+    assumed_corrupt: Annotated[int | None, option("C", _ASSUMED_CORRUPT, ONE_SHOT)] = None,
+    parameters: Annotated[str, option("NAME", "A ring parameter set; auto takes the fewest bytes.", ONE_SHOT)] = "auto",
+    magnitude: Annotated[float, option("X", MAGNITUDE, TENSEAL)] = 1.0,
+    precision: Annotated[float, option("X", PRECISION, TENSEAL)] = 1e-6,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Explain which encryption parameters a sum needs: bytes, bounds, security.

@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from secureagg.cli.audited_runs import Attack, audit_runs, stream_of
-from secureagg.cli.failures import DebugOption, reported
+from secureagg.cli.failures import reported
+from secureagg.cli.options import (
+    CanaryDeltaOption,
+    CanaryEpsilonOption,
+    CanarySeedOption,
+    DebugOption,
+    JsonOption,
+    flag,
+    option,
+)
 from secureagg.dp.mechanisms import CentralGaussian, DistributedGaussian, Mechanism, NoiseBy, Skellam
 from secureagg.plan_audit import CrowdedSums, LonelySums, claim_of, crowded_plan, lonely_plan
 from secureagg.plan_faults import PlanFault
@@ -17,21 +26,15 @@ __all__ = ["audit_plan"]
 
 def audit_plan(
     context: typer.Context,
-    epsilon: Annotated[float, typer.Option(metavar="X", help="The ε that the plan's noise is calibrated to.")] = 4.0,
-    delta: Annotated[float, typer.Option(metavar="X", help="The δ beside it.")] = 1e-5,
-    rounds: Annotated[int, typer.Option(metavar="N", help="Rounds that share this ε; an even number.")] = 2,
+    epsilon: CanaryEpsilonOption = 4.0,
+    delta: CanaryDeltaOption = 1e-5,
+    rounds: Annotated[int, option("N", "Rounds that share this ε; an even number.")] = 2,
     by: Annotated[
         NoiseBy, typer.Option(help="Who adds the noise: each client or member a share, or the aggregator.")
     ] = "clients",
-    skellam: Annotated[
-        bool, typer.Option("--skellam", metavar="", help="Skellam noise instead of discrete Gaussian.")
-    ] = False,
-    rotate: Annotated[
-        bool, typer.Option("--rotate", metavar="", help="Updates are rotated before they are rounded.")
-    ] = False,
-    canaries: Annotated[
-        int, typer.Option(metavar="M", help="Canaries; from some 20,000 on time grows with the square.")
-    ] = 10_000,
+    skellam: Annotated[bool, flag("--skellam", "Skellam noise instead of discrete Gaussian.")] = False,
+    rotate: Annotated[bool, flag("--rotate", "Updates are rotated before they are rounded.")] = False,
+    canaries: Annotated[int, option("M", "Canaries; from some 20,000 on time grows with the square.")] = 10_000,
     bug: Annotated[
         PlanFault | None,
         typer.Option(
@@ -39,11 +42,8 @@ def audit_plan(
             "known-rounding: not with --skellam, whose ε pays for it."
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Repeat a run: all that is random from this number, not the system."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    seed: CanarySeedOption = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Attack a plan's rounds, made by the code that ships, and report the least ε they can have.

@@ -9,8 +9,16 @@ import typer
 from rich.console import Console
 
 from secureagg.cli.audited_runs import Attack, audit_runs, stream_of
-from secureagg.cli.failures import DebugOption, reported
-from secureagg.cli.options import refuse_given
+from secureagg.cli.failures import reported
+from secureagg.cli.options import (
+    CanaryDeltaOption,
+    CanaryEpsilonOption,
+    CanarySeedOption,
+    DebugOption,
+    JsonOption,
+    option,
+    refuse_given,
+)
 from secureagg.dp.audit import Claim
 from secureagg.dp.audit.sums import NoisySums, SumBug, SumNoise
 from secureagg.dp.relation import Relation
@@ -49,9 +57,9 @@ _ONLY_SUMS, _ONLY_TRAINING = (BugName.MISSING_SHARE,), (BugName.NO_SAMPLING,)
 def audit(
     context: typer.Context,
     mechanism: Annotated[MechanismName, typer.Option(help="What to audit.")] = MechanismName.DISCRETE_GAUSSIAN,
-    epsilon: Annotated[float, typer.Option(metavar="X", help="The ε it claims, and has its noise sized for.")] = 4.0,
-    delta: Annotated[float, typer.Option(metavar="X", help="The δ beside it.")] = 1e-5,
-    canaries: Annotated[int, typer.Option(metavar="M", help="Canaries; the more, the nearer the bound.")] = 10_000,
+    epsilon: CanaryEpsilonOption = 4.0,
+    delta: CanaryDeltaOption = 1e-5,
+    canaries: Annotated[int, option("M", "Canaries; the more, the nearer the bound.")] = 10_000,
     bug: Annotated[
         BugName | None,
         typer.Option(
@@ -59,11 +67,8 @@ def audit(
             "no-sampling: of dp-sgd only."
         ),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, help="Repeat a run: coins and noise from this number, not the system."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    seed: CanarySeedOption = None,
+    as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Attack the noise and report the least ε it can have, beside the ε claimed.

@@ -20,7 +20,8 @@ from rich.text import Text
 import secureagg
 from secureagg import selfcheck as laws
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.failures import DebugOption, reported
+from secureagg.cli.failures import reported
+from secureagg.cli.options import DebugOption, flag, option
 from secureagg.cli.targets import require_writable_file
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
@@ -36,16 +37,14 @@ _Told = Callable[[laws.Law, int], None]
 
 def selfcheck(
     context: typer.Context,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", metavar="", help="Draw many more cases: minutes, not seconds.")
-    ] = False,
+    thorough: Annotated[bool, flag("--thorough", "Draw many more cases: minutes, not seconds.")] = False,
     seed: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, max=2**63 - 1, help="Draw the cases of an earlier run again; else new ones."),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A subject or one law, such as ledger or ledger/file; may be repeated."),
+        option("NAME", "A subject or one law, such as ledger or ledger/file; may be repeated."),
     ] = None,
     to_json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the findings there too.")

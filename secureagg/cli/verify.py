@@ -17,7 +17,8 @@ from rich.text import Text
 from secureagg.cli.audit import Audit, audit, gather, processes, read_record
 from secureagg.cli.bar import bar
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.failures import DebugOption, reported
+from secureagg.cli.failures import reported
+from secureagg.cli.options import DebugOption, JsonOption, option
 from secureagg.cli.warm import telling
 from secureagg.errors import EncodingError
 from secureagg.plan_report import counted
@@ -37,10 +38,10 @@ def verify(
     ],
     sid: Annotated[
         str | None,
-        typer.Option(metavar="HEX", help="The id of the agreed session, as you have it yourself; refuse any other."),
+        option("HEX", "The id of the agreed session, as you have it yourself; refuse any other."),
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that verify contributions.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object instead.")] = False,
+    as_json: JsonOption = False,
     allow_insecure: Annotated[
         bool, typer.Option("--allow-insecure", metavar="", hidden=True, help="Take toy plans.")
     ] = False,

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 
 import secureagg
-from secureagg.cli.failures import DebugOption, reported
+from secureagg.cli.failures import reported
+from secureagg.cli.options import DebugOption
 from secureagg.events import Event, Observer
 
 __all__ = ["telling", "warm_up"]
