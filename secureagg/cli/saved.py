@@ -13,7 +13,7 @@ from secureagg.cli.settings import Settings
 __all__ = ["SAVED_LANES", "Notes", "read_notes", "write_notes"]
 
 SAVED_LANES = ("plain", "private")  # folders of a saved run; with a budget the private one is made first
-_FILE = "deviation.json"
+_FILE = "notes.json"
 
 
 @dataclass(frozen=True)

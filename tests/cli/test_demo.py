@@ -197,11 +197,9 @@ class TestResume:
             '{"encryption": "", "deviation": {}, "clipped": {}, "spent": {"1": "much"}}',
         ],
     )
-    def test_damaged_deviations_are_refused(
-        self, small_run: SmallRun, invoke: Invoke, tmp_path: Path, content: str
-    ) -> None:
+    def test_damaged_notes_are_refused(self, small_run: SmallRun, invoke: Invoke, tmp_path: Path, content: str) -> None:
         (tmp_path / "private").mkdir()
-        (tmp_path / "private" / "deviation.json").write_text(content)
+        (tmp_path / "private" / "notes.json").write_text(content)
         ended = invoke(*SMALL, "--no-report", "--state-dir", str(tmp_path), "--resume")
         assert ended.code == 4
         assert "damaged" in ended.err
