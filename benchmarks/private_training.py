@@ -34,9 +34,9 @@ from benchmarks.report import provenance, table, write, write_picture
 from fl_core.extras import extra
 from secureagg.adapters.fl_core_dpsgd import PrivateTrainer, Tensor
 from secureagg.adapters.fl_core_ledgers import DpSgdTerms
-from secureagg.cli.experiment import Experiment, Lane, prepare, train, train_lanes
-from secureagg.cli.occasions import DEFAULT_DELTA, Occasion
-from secureagg.cli.settings import (
+from secureagg.cli.demo.experiment import Experiment, Lane, prepare, train, train_lanes
+from secureagg.cli.demo.occasions import DEFAULT_DELTA, Occasion
+from secureagg.cli.demo.settings import (
     DP_SGD,
     DatasetName,
     ModelName,
@@ -47,7 +47,7 @@ from secureagg.cli.settings import (
     Settings,
     Unit,
 )
-from secureagg.cli.spending import dp_sgd_terms, ledger_home
+from secureagg.cli.demo.spending import dp_sgd_terms, ledger_home
 from secureagg.dp.dpsgd.gradients import clipped_sums
 
 CLIENTS, ROUNDS, SEEDS, LATE = 200, 20, (0, 1), 5

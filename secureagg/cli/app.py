@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 import secureagg
+from secureagg.cli.audit import audit
+from secureagg.cli.audit_plan import audit_plan
 from secureagg.cli.calibrate import calibrate
-from secureagg.cli.demo import demo
+from secureagg.cli.demo.command import demo
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.options import DebugOption
 from secureagg.cli.plan import plan
-from secureagg.cli.plan_audit import audit_plan
-from secureagg.cli.privacy_audit import audit
 from secureagg.cli.selfcheck import selfcheck
 from secureagg.cli.verify import verify
-from secureagg.cli.warm import warm_up
+from secureagg.cli.warm_up import warm_up
 
 __all__ = ["app"]
 

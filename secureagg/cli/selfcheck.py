@@ -23,7 +23,7 @@ from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import reported
 from secureagg.cli.options import DebugOption, flag, option
 from secureagg.cli.targets import require_writable_file
-from secureagg.cli.warm import telling
+from secureagg.cli.warm_up import telling
 from secureagg.errors import EncodingError
 from secureagg.plan_report import counted
 from secureagg.ring.params import PARAMETER_NAMES

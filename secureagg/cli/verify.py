@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from secureagg.cli.audit import Audit, audit, gather, processes, read_record
 from secureagg.cli.bar import bar
 from secureagg.cli.exit_codes import ExitCode
 from secureagg.cli.failures import reported
 from secureagg.cli.options import DebugOption, JsonOption, option
-from secureagg.cli.warm import telling
+from secureagg.cli.transcript import Audit, audit, gather, processes, read_record
+from secureagg.cli.warm_up import telling
 from secureagg.errors import EncodingError
 from secureagg.plan_report import counted
 from secureagg.session import Session

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from secureagg.cli.audit import BugName, MechanismName
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.privacy_audit import BugName, MechanismName
 from secureagg.dp.audit.sums import SumBug, SumNoise
 from tests.cli.runs import Ended, Invoke, Spawn
 

@@ -14,7 +14,7 @@ import pytest
 import fl_core
 import secureagg
 from fl_core.faults import Fault, Vanished
-from secureagg.cli import demo as demo_command
+from secureagg.cli.demo import command as demo_command
 from secureagg.cli.exit_codes import ExitCode
 from tests.cli.runs import SMALL, Invoke, program
 

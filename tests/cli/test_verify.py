@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 
 import secureagg as sa
-from secureagg.cli.attacks import dishonest_clients
 from secureagg.cli.bar import bar
+from secureagg.cli.demo.attacks import dishonest_clients
+from secureagg.cli.demo.settings import Attack, AttackSettings
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.settings import Attack, AttackSettings
 from tests.cli.runs import Ended, Invoke
 from tests.federation import Federation, answers_of, federation, toy_plan
 

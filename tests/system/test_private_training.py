@@ -13,9 +13,9 @@ from statistics import fmean
 import pytest
 
 import fl_core
-from secureagg.cli.experiment import Lane, prepare, train
-from secureagg.cli.figures import Figures, of_run
-from secureagg.cli.settings import (
+from secureagg.cli.demo.experiment import Lane, prepare, train
+from secureagg.cli.demo.figures import Figures, of_run
+from secureagg.cli.demo.settings import (
     DatasetName,
     ModelName,
     OneShotSettings,

@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from secureagg.cli import demo_options as options
-from secureagg.cli.attack_figures import AttackFigures, of_attack
-from secureagg.cli.attack_report import print_attack, write_attack_report
-from secureagg.cli.attacked import LANES, choose_malicious, prepare_attack, train_attacked
-from secureagg.cli.demo_checks import (
+from secureagg.cli.demo import options
+from secureagg.cli.demo.attack_figures import AttackFigures, of_attack
+from secureagg.cli.demo.attack_report import print_attack, write_attack_report
+from secureagg.cli.demo.attacked import LANES, choose_malicious, prepare_attack, train_attacked
+from secureagg.cli.demo.checks import (
     given,
     occasion_of,
     partition_of,
@@ -26,14 +26,12 @@ from secureagg.cli.demo_checks import (
     require_saved,
     unit_of,
 )
-from secureagg.cli.experiment import Experiment, prepare, train
-from secureagg.cli.failures import debugging, reported
-from secureagg.cli.figures import Figures, of_run
-from secureagg.cli.occasions import DEFAULT_DELTA, default_model
-from secureagg.cli.options import DebugOption, MembersOption, refuse_unused
-from secureagg.cli.progress import watching
-from secureagg.cli.report import write_report
-from secureagg.cli.settings import (
+from secureagg.cli.demo.experiment import Experiment, prepare, train
+from secureagg.cli.demo.figures import Figures, of_run
+from secureagg.cli.demo.occasions import DEFAULT_DELTA, default_model
+from secureagg.cli.demo.progress import watching
+from secureagg.cli.demo.report import write_report
+from secureagg.cli.demo.settings import (
     Attack,
     DatasetName,
     OneShotSettings,
@@ -43,9 +41,11 @@ from secureagg.cli.settings import (
     TensealSettings,
     Unit,
 )
-from secureagg.cli.spending import ledger_home
-from secureagg.cli.summary import print_summary
-from secureagg.cli.warm import telling
+from secureagg.cli.demo.spending import ledger_home
+from secureagg.cli.demo.summary import print_summary
+from secureagg.cli.failures import debugging, reported
+from secureagg.cli.options import DebugOption, MembersOption, refuse_unused
+from secureagg.cli.warm_up import telling
 
 __all__ = ["demo"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from secureagg.cli.figures import Figures, TrainingFigures, ratio
-from secureagg.cli.settings import OneShotSettings, Settings
+from secureagg.cli.demo.figures import Figures, TrainingFigures, ratio
+from secureagg.cli.demo.settings import OneShotSettings, Settings
 from secureagg.plan_report import counted
 
 __all__ = [

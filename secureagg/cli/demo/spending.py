@@ -11,7 +11,7 @@ from typing import Protocol
 
 import fl_core
 from secureagg.adapters.fl_core_ledgers import ClientLedgers, DpSgdTerms
-from secureagg.cli.settings import DP_SGD, PrivacySettings, Settings, Unit
+from secureagg.cli.demo.settings import DP_SGD, PrivacySettings, Settings, Unit
 from secureagg.dp.calibration import calibrate_noise
 from secureagg.dp.dp_events import CentralGaussian
 from secureagg.dp.ledger import Ledger

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from secureagg import Event
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.warm import telling
+from secureagg.cli.warm_up import telling
 from tests.cli.runs import SMALL, Invoke, SmallRun, without_times
 
 STAGES = {"train", "contribute", "admit", "finish", "update", "evaluate"}
@@ -131,7 +131,7 @@ class TestOneShot:
 
     def test_says_so_when_kernels_take_their_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = iter([10.0, 13.0])
-        monkeypatch.setattr("secureagg.cli.warm.time.perf_counter", lambda: next(clock))
+        monkeypatch.setattr("secureagg.cli.warm_up.time.perf_counter", lambda: next(clock))
         said = Console(file=io.StringIO())
         observe = telling(said)
         observe(Event("compile a", 0, 2))

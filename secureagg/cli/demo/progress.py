@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_core import Event, RoundResult
-from secureagg.cli.wording import LANE_TITLES
+from secureagg.cli.demo.wording import LANE_TITLES
 
 __all__ = ["watching"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secureagg.adapters.fl_core_ledgers import ClientLedgers
-from secureagg.cli.experiment import Experiment, Lane
-from secureagg.cli.settings import Unit
-from secureagg.cli.spending import assumed_corrupt, quorum
+from secureagg.cli.demo.experiment import Experiment, Lane
+from secureagg.cli.demo.settings import Unit
+from secureagg.cli.demo.spending import assumed_corrupt, quorum
 from secureagg.dp.relation import Relation
 
 __all__ = ["ClientSpending", "PrivacyFigures", "of_budget"]

@@ -15,14 +15,14 @@ import fl_core
 import secureagg as sa
 from fl_core import Refused, RoundResult, Weights
 from secureagg.adapters.fl_core import OneShotAggregation
-from secureagg.cli import experiment as experiment_module
-from secureagg.cli.attack_figures import finite
-from secureagg.cli.attack_wording import round_ranges
-from secureagg.cli.attacked import Enduring, choose_malicious
-from secureagg.cli.attacks import dishonest_clients
+from secureagg.cli.demo import experiment as experiment_module
+from secureagg.cli.demo.attack_figures import finite
+from secureagg.cli.demo.attack_wording import round_ranges
+from secureagg.cli.demo.attacked import Enduring, choose_malicious
+from secureagg.cli.demo.attacks import dishonest_clients
+from secureagg.cli.demo.experiment import Lane, train_lanes
+from secureagg.cli.demo.settings import Attack, AttackSettings
 from secureagg.cli.exit_codes import ExitCode
-from secureagg.cli.experiment import Lane, train_lanes
-from secureagg.cli.settings import Attack, AttackSettings
 from tests.cli.runs import Ended, Invoke, without_times
 
 COHORT, MALICIOUS, HONEST = range(6), (1, 4), (0, 2, 3, 5)

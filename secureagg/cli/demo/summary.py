@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from secureagg.cli.figures import Figures
-from secureagg.cli.privacy_wording import spent_line, stop_line
-from secureagg.cli.protection import protection
-from secureagg.cli.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
+from secureagg.cli.demo.figures import Figures
+from secureagg.cli.demo.privacy_wording import spent_line, stop_line
+from secureagg.cli.demo.protection import protection
+from secureagg.cli.demo.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
 
 __all__ = ["print_summary"]
 

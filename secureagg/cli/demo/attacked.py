@@ -10,9 +10,9 @@ import numpy as np
 import fl_core
 from fl_core.register import Register
 from secureagg.adapters.fl_core import OneShotAggregation, OneShotRound
-from secureagg.cli.attacks import dishonest_clients
-from secureagg.cli.experiment import Experiment, Lane, Watch, prepare, train_lanes
-from secureagg.cli.settings import Attack, AttackSettings, OneShotSettings, Settings
+from secureagg.cli.demo.attacks import dishonest_clients
+from secureagg.cli.demo.experiment import Experiment, Lane, Watch, prepare, train_lanes
+from secureagg.cli.demo.settings import Attack, AttackSettings, OneShotSettings, Settings
 from secureagg.errors import ParameterError, QuorumError, UnattributedFault
 from secureagg.events import Observer
 from secureagg.plan import Committee, RoundPlan

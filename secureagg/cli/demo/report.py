@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from secureagg.cli import charts
-from secureagg.cli.figures import Figures
-from secureagg.cli.page import page, pictures, table, unfolding
-from secureagg.cli.privacy_report import privacy_section
-from secureagg.cli.protection import protection
-from secureagg.cli.settings import LocalTraining, OneShotSettings, Settings, TensealSettings
-from secureagg.cli.spending import quorum
-from secureagg.cli.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
+from secureagg.cli.demo import charts
+from secureagg.cli.demo.figures import Figures
+from secureagg.cli.demo.page import page, pictures, table, unfolding
+from secureagg.cli.demo.privacy_report import privacy_section
+from secureagg.cli.demo.protection import protection
+from secureagg.cli.demo.settings import LocalTraining, OneShotSettings, Settings, TensealSettings
+from secureagg.cli.demo.spending import quorum
+from secureagg.cli.demo.wording import LANE_TITLES, comparison_rows, deviation_line, headline, task
 from secureagg.errors import MissingExtraError
 from secureagg.plan_report import counted
 

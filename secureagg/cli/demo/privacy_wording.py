@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from secureagg.cli.figures import Figures
-from secureagg.cli.privacy_figures import PrivacyFigures
-from secureagg.cli.settings import DP_SGD, Unit
-from secureagg.cli.wording import LANE_TITLES, late_title
+from secureagg.cli.demo.figures import Figures
+from secureagg.cli.demo.privacy_figures import PrivacyFigures
+from secureagg.cli.demo.settings import DP_SGD, Unit
+from secureagg.cli.demo.wording import LANE_TITLES, late_title
 
 __all__ = ["BASELINE", "budget_rows", "client_rows", "curve_heads", "curve_rows", "spent_line", "stop_line"]
 

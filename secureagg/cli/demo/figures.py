@@ -13,9 +13,9 @@ from importlib import metadata
 import secureagg
 from fl_core import STAGES, RoundResult
 from secureagg.adapters.fl_core import TensealAggregation
-from secureagg.cli.experiment import Experiment, Lane
-from secureagg.cli.privacy_figures import PrivacyFigures, of_budget
-from secureagg.cli.settings import LocalTraining, Settings, TensealSettings
+from secureagg.cli.demo.experiment import Experiment, Lane
+from secureagg.cli.demo.privacy_figures import PrivacyFigures, of_budget
+from secureagg.cli.demo.settings import LocalTraining, Settings, TensealSettings
 
 __all__ = ["Comparison", "Figures", "RoundFigures", "TrainingFigures", "installed", "of_lane", "of_run", "ratio"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from secureagg.cli import charts
-from secureagg.cli.figures import Figures
-from secureagg.cli.page import pictures, table, unfolding
-from secureagg.cli.privacy_wording import (
+from secureagg.cli.demo import charts
+from secureagg.cli.demo.figures import Figures
+from secureagg.cli.demo.page import pictures, table, unfolding
+from secureagg.cli.demo.privacy_wording import (
     BASELINE,
     budget_rows,
     client_rows,

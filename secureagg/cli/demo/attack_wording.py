@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from secureagg.cli.attack_figures import AttackedTraining, AttackFigures
-from secureagg.cli.settings import Attack
-from secureagg.cli.wording import as_bytes, as_seconds, late_title
+from secureagg.cli.demo.attack_figures import AttackedTraining, AttackFigures
+from secureagg.cli.demo.settings import Attack
+from secureagg.cli.demo.wording import as_bytes, as_seconds, late_title
 
 __all__ = ["CAVEAT", "STORIES", "attack_headline", "attack_rows", "attackers", "events", "round_ranges"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fl_core import StateError
-from secureagg.cli.settings import Settings
+from secureagg.cli.demo.settings import Settings
 
 __all__ = ["SAVED_LANES", "Notes", "read_notes", "write_notes"]
 

@@ -16,8 +16,8 @@ import fl_core
 from fl_core.extras import extra
 from secureagg.adapters.fl_core import OneShotAggregation, TensealAggregation
 from secureagg.adapters.fl_core_ledgers import ClientLedgers, Ledgered
-from secureagg.cli.saved import Notes, read_notes, write_notes
-from secureagg.cli.settings import (
+from secureagg.cli.demo.saved import Notes, read_notes, write_notes
+from secureagg.cli.demo.settings import (
     DP_SGD,
     DatasetName,
     ModelName,
@@ -26,7 +26,7 @@ from secureagg.cli.settings import (
     TensealSettings,
     Unit,
 )
-from secureagg.cli.spending import (
+from secureagg.cli.demo.spending import (
     AggregatorMeter,
     Meter,
     assumed_corrupt,

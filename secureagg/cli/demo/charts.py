@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from secureagg.cli.figures import Figures, RoundFigures, TrainingFigures
-from secureagg.cli.wording import LANE_TITLES, STAGE_TITLES, limit_title
+from secureagg.cli.demo.figures import Figures, RoundFigures, TrainingFigures
+from secureagg.cli.demo.wording import LANE_TITLES, STAGE_TITLES, limit_title
 
 __all__ = [
     "Trainings",

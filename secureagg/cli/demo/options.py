@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from secureagg.cli.demo.settings import Attack, DatasetName, ModelName, Scheme
 from secureagg.cli.options import L2_CLIP, MAGNITUDE, ONE_SHOT, PRECISION, TENSEAL, VALUE_BITS, flag, option
-from secureagg.cli.settings import Attack, DatasetName, ModelName, Scheme
 
 __all__ = [
     "AbsentMembersOption",

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fl_core import Event, RoundResult
-from secureagg.cli.progress import watching
+from secureagg.cli.demo.progress import watching
 
 
 def result_of(round_number: int, accuracy: float, dropped: dict[int, str] | None = None) -> RoundResult:

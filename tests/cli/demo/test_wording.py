@@ -6,12 +6,12 @@ import pytest
 
 import fl_core
 from fl_core import STAGES, RoundResult
-from secureagg.cli.experiment import Lane
-from secureagg.cli.figures import Comparison, Figures, of_lane
-from secureagg.cli.occasions import Occasion
-from secureagg.cli.page import unfolding
-from secureagg.cli.settings import DatasetName, ModelName, OneShotSettings, PartitionChoice, Scheme, Settings
-from secureagg.cli.wording import comparison_rows, headline, late_title
+from secureagg.cli.demo.experiment import Lane
+from secureagg.cli.demo.figures import Comparison, Figures, of_lane
+from secureagg.cli.demo.occasions import Occasion
+from secureagg.cli.demo.page import unfolding
+from secureagg.cli.demo.settings import DatasetName, ModelName, OneShotSettings, PartitionChoice, Scheme, Settings
+from secureagg.cli.demo.wording import comparison_rows, headline, late_title
 
 SECONDS = dict.fromkeys(STAGES, 0.5)
 

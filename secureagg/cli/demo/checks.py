@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from secureagg.cli.occasions import Occasion
+from secureagg.cli.demo.occasions import Occasion
+from secureagg.cli.demo.report import missing_for_report
+from secureagg.cli.demo.saved import SAVED_LANES
+from secureagg.cli.demo.settings import OneShotSettings, PartitionChoice, Scheme, Settings, TensealSettings, Unit
+from secureagg.cli.demo.spending import assumed_corrupt, distributed_noise, dp_sgd_terms, quorum
 from secureagg.cli.options import refuse_given
-from secureagg.cli.report import missing_for_report
-from secureagg.cli.saved import SAVED_LANES
-from secureagg.cli.settings import OneShotSettings, PartitionChoice, Scheme, Settings, TensealSettings, Unit
-from secureagg.cli.spending import assumed_corrupt, distributed_noise, dp_sgd_terms, quorum
 from secureagg.cli.targets import require_writable_file, require_writable_folder
 from secureagg.dp.accounting import require_epsilon
 from secureagg.errors import ParameterError

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from secureagg.cli import charts
-from secureagg.cli.attack_figures import AttackFigures
-from secureagg.cli.attack_wording import CAVEAT, STORIES, attack_headline, attack_rows, attackers, events
-from secureagg.cli.page import page, pictures, table
-from secureagg.cli.report import run_rows
-from secureagg.cli.wording import LANE_TITLES, task
+from secureagg.cli.demo import charts
+from secureagg.cli.demo.attack_figures import AttackFigures
+from secureagg.cli.demo.attack_wording import CAVEAT, STORIES, attack_headline, attack_rows, attackers, events
+from secureagg.cli.demo.page import page, pictures, table
+from secureagg.cli.demo.report import run_rows
+from secureagg.cli.demo.wording import LANE_TITLES, task
 
 __all__ = ["print_attack", "write_attack_report"]
 

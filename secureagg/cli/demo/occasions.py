@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from secureagg.cli.settings import DatasetName, ModelName
+from secureagg.cli.demo.settings import DatasetName, ModelName
 
 __all__ = ["DEFAULT_DELTA", "Defaults", "Occasion", "default_model"]
 

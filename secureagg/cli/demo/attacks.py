@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.adapters.fl_core import Contribute
-from secureagg.cli.settings import Attack, AttackSettings
+from secureagg.cli.demo.settings import Attack, AttackSettings
 from secureagg.client import contribute
 from secureagg.contribution import write_contribution
 from secureagg.dp.clipping import clip_factor

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from secureagg.cli.figures import Figures
-from secureagg.cli.privacy_figures import PrivacyFigures
-from secureagg.cli.settings import OneShotSettings, Scheme, Unit
+from secureagg.cli.demo.figures import Figures
+from secureagg.cli.demo.privacy_figures import PrivacyFigures
+from secureagg.cli.demo.settings import OneShotSettings, Scheme, Unit
 
 __all__ = ["Protection", "protection"]
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import secureagg
-from secureagg.cli.attacked import LANES, AttackedExperiment, AttackedLane
-from secureagg.cli.figures import TrainingFigures, installed, of_lane
-from secureagg.cli.settings import AttackSettings, LocalTraining, Settings
+from secureagg.cli.demo.attacked import LANES, AttackedExperiment, AttackedLane
+from secureagg.cli.demo.figures import TrainingFigures, installed, of_lane
+from secureagg.cli.demo.settings import AttackSettings, LocalTraining, Settings
 
 __all__ = ["AttackFigures", "AttackedTraining", "Refusal", "finite", "of_attack"]
 
