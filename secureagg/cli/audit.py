@@ -79,7 +79,9 @@ def audit(
     at 97.5 % confidence, so that a sound mechanism is accused in at most 5 % of
     audits: one with all canaries together, and one with each alone, which shows
     what few clients get. No violation found is not a proof of privacy: each run
-    tells which ε it would have noticed. Examples:
+    tells which ε it would have noticed.
+
+    Examples:
 
     secureagg audit --mechanism dp-sgd --epsilon 3
 

@@ -54,7 +54,9 @@ def audit_plan(
     times too long. Two runs are made, as in `secureagg audit`: one with all
     canaries in the same sums, and one with each in sums of two clients, which
     shows whether a share of noise is missing. The exit code is 5 if the claimed
-    ε is refuted. No violation found is not a proof of privacy. Examples:
+    ε is refuted. No violation found is not a proof of privacy.
+
+    Examples:
 
     secureagg audit plan --epsilon 8
 

@@ -57,7 +57,9 @@ def selfcheck(
     update of yours is read. Keys and noise come from the operating system as
     always; the cases come from a seed, which is shown. If a law is broken the
     exit code is 9, and the line of the failure says how to run it again.
-    What needs a package that is not installed is told as not checked. Examples:
+    What needs a package that is not installed is told as not checked.
+
+    Examples:
 
     secureagg selfcheck
 

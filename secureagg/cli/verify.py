@@ -53,7 +53,9 @@ def verify(
     Nothing secret is needed, and nothing is decrypted. Whatever is wrong is told
     with its client, and the exit code is 5; what files cannot show is told too.
     Anybody can make up a round that verifies: compare the session id with one
-    you have from somebody you trust, or let --sid do it. Examples:
+    you have from somebody you trust, or let --sid do it.
+
+    Examples:
 
     secureagg verify round-7/
 

@@ -97,7 +97,9 @@ def demo(
     or for each example of a client. A ledger is debited before each round, and training ends when the
     budget is gone. The report has accuracy over ε, round by round, beside the training in the clear and,
     with --epsilon, beside one with float noise in the clear, which claims nothing. One client in ten
-    vanishes. The two are not combined here: on so little data both noises leave nothing to see. Examples:
+    vanishes. The two are not combined here: on so little data both noises leave nothing to see.
+
+    Examples:
 
     secureagg demo
 
