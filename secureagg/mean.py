@@ -4,13 +4,15 @@ rotation undone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secureagg.dp.rotation import Rotation
-from secureagg.errors import UnattributedFault
+from secureagg.errors import ParameterError, UnattributedFault
 from secureagg.he.reconstruct import Decoder
 from secureagg.he.total import Total
 from secureagg.layout import Assembly, Layout
@@ -43,13 +45,15 @@ class Mean:
     def write(self, values: NDArray[np.int64], first: int) -> None:
         """Write the sum's coordinates [first, first + len(values)); ranges may be written by several threads at once.
 
-        Write each once: noise is drawn here. Raises: UnattributedFault for a coordinate beyond what the plan allows.
+        Write each once: noise is drawn here. Raises: UnattributedFault for a coordinate beyond what the plan allows, or
+        a mean beyond its tensor's dtype, which honest clients' is not (`RoundPlan`).
         """
         if max(int(values.max()), -int(values.min())) > self._limit:
             raise UnattributedFault(f"a coordinate of the sum is beyond {self._limit}; nothing was decoded")
         if self._central is not None:
             values = values + self._central.draw(values.size, self._stream)
-        self._assembly.write(values * self._factor, first)
+        with _fitting():
+            self._assembly.write(values * self._factor, first)
 
     def tensors(self) -> _Tensors:
         """Return views of what is written, now or later; `finished` makes the mean of them."""
@@ -60,7 +64,16 @@ class Mean:
         if not self._plan.rotate:
             return tensors
         layout = self._plan.layout
-        return layout.unflatten(Rotation(layout.size, self._sid).undo(tensors[0]))
+        with _fitting():
+            return layout.unflatten(Rotation(layout.size, self._sid).undo(tensors[0]))
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except ParameterError as error:
+        raise UnattributedFault(f"the mean is beyond what honest clients' can be: {error}") from error
 
 
 def decode(session: Session, decoder: Decoder, total: Total, clients: int) -> tuple[_Tensors, int]:

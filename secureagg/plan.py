@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from secureagg import plan_json, plan_report
 from secureagg.bounds import Bound, Demand, Noise, Proven, error_bound, fit_sharing, steering
 from secureagg.checks import require_between, require_flag, require_whole
@@ -124,11 +126,29 @@ class RoundPlan:
             object.__setattr__(self, "committee", replace(self.committee, mode="robust"))
         if self.noise is not None:
             object.__setattr__(self, "noise", calibrated(self, self.noise))
+        self._require_representable()
         chosen = self.parameters, self.demand, self.committee
         proven = cheapest_proven(*chosen, allow_insecure=self.allow_insecure) if self.proofs else None
         packing = cheapest(*chosen, allow_insecure=self.allow_insecure) if proven is None else proven.packing
         object.__setattr__(self, "proven", proven)
         object.__setattr__(self, "packing", packing)
+
+    def _require_representable(self) -> None:
+        """Raise ParameterError if a mean of honest clients, noise included, could be beyond a tensor's dtype.
+
+        In a coordinate it is at most the value bound, a grid step of rounding and T over the quorum. Rotation spreads
+        vectors: then the bound is that of their norms.
+        """
+        spread = math.sqrt(self.layout.size) if self.rotate else 1.0
+        clip = self.l2_clip if self.rotate else self.quantiser.bound
+        largest = clip + spread * (1 + self._noise_in_a_mean / self.quorum) / self.quantiser.scale
+        for index, dtype in enumerate(self.layout.dtypes):
+            most = float(np.finfo(dtype).max)
+            if largest > most:
+                raise ParameterError(
+                    f"tensor {index} is {dtype}, which ends at {most:.5g}, and a mean may reach {largest:.5g}: give a "
+                    "smaller value_bound or l2_clip, a wider dtype, or less noise"
+                )
 
     @property
     def value_limit(self) -> int:
@@ -238,10 +258,17 @@ class RoundPlan:
     @cached_property
     def _noise_limit(self) -> int:
         """T, what the noise inside the encrypted sum exceeds in one coordinate with probability ≤ 2^-40."""
-        if self.noise is None or self.noise.noise_by == "aggregator":
+        adds = None if self.noise is None else self.noise.noise_by
+        return 0 if adds == "aggregator" else self._noise_in_a_mean
+
+    @property
+    def _noise_in_a_mean(self) -> int:
+        """The same of all noise, that of the aggregator included."""
+        if self.noise is None:
             return 0
-        parties = self.clients if self.noise.noise_by == "clients" else self.committee.size
-        return self.noise.sum_bound(parties, self.layout.size)
+        parties = {"clients": self.clients, "committee": self.committee.size, "aggregator": 1}
+        assert self.noise.noise_by is not None
+        return self.noise.sum_bound(parties[self.noise.noise_by], self.layout.size)
 
     def weight_limits(self, count: int) -> tuple[int, int]:
         """Return the least and the largest Σw that can be decoded of `count` clients.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secureagg import DistributedGaussian
 from secureagg import bounds as bounds_module
 from secureagg.errors import EncodingError, ParameterError
 from secureagg.layout import Layout
@@ -21,6 +22,9 @@ from secureagg.ring.params import PARAMETER_NAMES, is_prime
 from tests.federation import TOYS, toy_plan
 
 NAMES = (*PARAMETER_NAMES, *TOYS)
+
+
+NOISE = DistributedGaussian(epsilon=0.5, delta=1e-5, rounds=10)
 
 
 def flat(size: int, dtype: str = "float32") -> Layout:
@@ -32,8 +36,9 @@ def plans(draw: st.DrawFn) -> RoundPlan:
     """Any feasible plan."""
     clients = draw(st.integers(2, 2000))
     size = draw(st.integers(1, 9))
+    size_of_layout = draw(st.sampled_from([1, 2, 15, 16, 17, 63, 64, 2047, 2048, 10**5, 10**9]))
     fields = {
-        "layout": flat(draw(st.sampled_from([1, 2, 15, 16, 17, 63, 64, 2047, 2048, 10**5, 10**9]))),
+        "layout": Layout(((size_of_layout,),), ("float64",)),  # which holds a clip of 10^150
         "clients": clients,
         "quorum": draw(st.integers(2, clients)),
         "l2_clip": draw(st.sampled_from([1.0, 0.3, 17, 1e-150, 1e150])),
@@ -198,6 +203,32 @@ def test_fields_without_a_default_are_asked_for(dropped: str) -> None:
 def test_what_cannot_work_is_refused_with_the_numbers(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         toy_plan(**changes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "changes", "reach"),
+    [
+        ("float16", {"l2_clip": 1e6, "value_bound": None}, r"1\.0005e\+06"),
+        ("float16", {"l2_clip": 65504.0, "value_bound": None}, "65536"),  # a grid step above
+        ("float32", {"l2_clip": 1e39, "value_bound": None}, r"1\.0005e\+39"),
+        (
+            "float16",
+            {"l2_clip": 6e4, "value_bound": None, "noise": DistributedGaussian(epsilon=0.5, delta=1e-5, rounds=10)},
+            r"\d",
+        ),
+    ],
+)
+def test_a_mean_that_its_dtype_could_not_hold_is_refused(dtype: str, changes: dict[str, Any], reach: str) -> None:
+    """Honest clients would lose a round whose members have answered."""
+    layout = Layout(((3,), (2,)), ("float64", dtype))
+    with pytest.raises(ParameterError, match=rf"tensor 1 is {dtype}, which ends at .*, and a mean may reach {reach}"):
+        toy_plan(layout=layout, **changes)
+    toy_plan(layout=Layout(((3,), (2,)), ("float64", "float64")), **changes)
+
+
+def test_the_largest_clip_that_a_dtype_holds() -> None:
+    plan = toy_plan(layout=Layout(((3,),), ("float16",)), l2_clip=65504.0 - 32, value_bound=None)
+    assert plan.quantiser.bound + 1 / plan.quantiser.scale <= 65504
 
 
 def test_limits_themselves_are_allowed() -> None:

@@ -209,3 +209,17 @@ def test_a_false_proof_in_the_spool_is_found(everyone: Federation, tmp_path: Pat
     restored = sa.Aggregator(everyone.session, spool=tmp_path)
     restored.admit(everyone.contribution(1))
     assert same(finished(everyone, restored).mean, everyone.expected([0, 1]))
+
+
+def test_a_mean_beyond_its_dtype_is_no_fault_of_the_callers(tmp_path: Path) -> None:
+    """Within the proven bound a client of weight 1 can have its coordinate count `max_weight` times."""
+    layout = sa.Layout.of([np.zeros(4, np.float16)])
+    with proven_federation(layout=layout, l2_clip=100.0, value_bound=None, max_weight=10_000) as everyone:
+        aggregator = sa.Aggregator(everyone.session)
+        zeros = [np.zeros(4, np.float16)]
+        for client in (0, 1):
+            aggregator.admit(everyone.contribution(client, update=zeros, weight=5))
+        steering = forged(everyone, 2, grid=[everyone.plan.value_limit, 0, 0, 0], weight=1)
+        aggregator.admit(steering.signed(everyone.session, everyone.clients[2]))
+        with pytest.raises(sa.UnattributedFault, match=r"beyond what honest clients' can be: tensor 0: .* float16"):
+            finished(everyone, aggregator)

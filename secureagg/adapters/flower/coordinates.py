@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secureagg.adapters.flower.terms import Terms, metric_unit, update_clip
 from secureagg.dp.clipping import clip_factor
-from secureagg.errors import ParameterError
+from secureagg.errors import ParameterError, UnattributedFault
 from secureagg.layout import Layout, Weights
 from secureagg.plan import RoundPlan
 
@@ -82,11 +82,18 @@ def means_in(terms: Terms, plan: RoundPlan, mean: Tensors) -> tuple[Tensors, dic
 
 
 def applied(model: Weights, mean: Iterable[NDArray[np.floating[Any]]]) -> Tensors:
-    """Return model + mean, added in float64 and rounded once to each tensor's dtype."""
-    return [
-        np.asarray(old.astype(np.float64) + step.astype(np.float64)).astype(old.dtype)
-        for old, step in zip(model, mean, strict=True)
-    ]
+    """Return model + mean, added in float64 and rounded once to each tensor's dtype.
+
+    Raises: UnattributedFault if a sum is beyond its tensor's dtype; it would be an infinity there.
+    """
+    moved: Tensors = []
+    for index, (old, step) in enumerate(zip(model, mean, strict=True)):
+        with np.errstate(over="ignore"):
+            new = np.asarray(old.astype(np.float64) + step.astype(np.float64)).astype(old.dtype)
+        if not np.isfinite(new).all():
+            raise UnattributedFault(f"the model with the mean in it is beyond {old.dtype} in tensor {index}")
+        moved.append(new)
+    return moved
 
 
 def _metric(name: str, value: object) -> float:

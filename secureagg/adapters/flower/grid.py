@@ -118,11 +118,12 @@ class SecureGrid(Grid):  # type: ignore[misc]
         current.failures |= failures
         try:
             result = current.open(message_type, timeout)
+            replies = self._replies(messages, model, current, result)
         except (BudgetExhausted, QuorumError, FaultyMemberError, UnattributedFault) as error:
             return self._lost(messages, current, error)
         for member_id, reason in result.faults.items():
             _log.warning("secureagg: committee node %d: %s", self._enrolment.committee[member_id], reason)
-        return self._replies(messages, model, current, result)
+        return replies
 
     def _round(self, model: _Model, cohort: Mapping[int, Message], settings: bytes) -> PrivateRound:
         """Return the round over these nodes, its session made."""
