@@ -1,4 +1,4 @@
-"""The stored contribution with a proof: the library accepts and repeats it, an independent verifier too."""
+"""The stored contributions with proofs: the library accepts and repeats them, an independent verifier too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from secureagg.selfcheck.vectors import STORED, Stored, load, session_of
 from secureagg.verification import Verdict, verify_many
 
 VECTORS = Path(__file__).with_name("vectors")
-FILE = Path(str(STORED)) / "contributions" / "proven.json"
+FILES = Path(str(STORED)) / "contributions"
+NAMES = ("proven", "proven-own-noise", "proven-noise")
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def stored() -> Stored:
     return load("contributions/proven")
 
 
-def test_the_library_accepts_the_stored_contribution(stored: Stored) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_library_accepts_the_stored_contribution(name: str) -> None:
+    stored = load(f"contributions/{name}")
     session = session_of(stored)
     assert session.sid.hex() == stored["session_id"]
     record = session.to_bytes()
@@ -45,10 +48,21 @@ def test_the_library_accepts_the_stored_contribution(stored: Stored) -> None:
         assert verdict.client_id == stored["client"] and verdict.reason
 
 
-def test_the_generator_makes_the_stored_file_byte_for_byte(tmp_path: Path) -> None:
+def test_a_members_proven_noise_is_its_own() -> None:
+    """No weight, another statement and another length than a client's; no coordinate beyond what is shown of it."""
+    stored = load("contributions/proven-noise")
+    plan = session_of(stored).plan
+    statement = plan.statement_of(stored["client"])
+    assert stored["client"] == plan.clients + 2 and stored["weight"] == 0 and "update" not in stored
+    assert statement is not None and statement.max_weight == 0 and statement.value_limit == stored["derived"]["T1"]
+    assert stored["derived"]["contribution"] == plan.contribution_bytes(stored["client"]) != plan.bytes_per_client
+
+
+def test_the_generator_makes_the_stored_files_byte_for_byte(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.vectors.generate_proven", str(tmp_path)]
     subprocess.run(command, check=True, cwd=VECTORS.parent.parent, capture_output=True)
-    assert (tmp_path / FILE.name).read_bytes() == FILE.read_bytes()
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert made == {f"{name}.json": (FILES / f"{name}.json").read_bytes() for name in NAMES}
 
 
 @pytest.fixture
@@ -57,16 +71,25 @@ def verifier(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("verify_proven")
 
 
-def test_the_verifier_shares_no_code_with_the_library(stored: Stored) -> None:
+def test_the_verifier_shares_no_code_with_the_library() -> None:
     imported = {
         node.module.split(".")[0]
         for node in ast.walk(ast.parse((VECTORS / "verify_proven.py").read_text()))
         if isinstance(node, ast.ImportFrom) and node.module
     }
     assert imported - set(sys.stdlib_module_names) == {"by_hand", "verify", "cryptography"}
-    command = [sys.executable, "-P", str(VECTORS / "verify_proven.py"), str(FILE)]
+    command = [
+        sys.executable,
+        "-P",
+        str(VECTORS / "verify_proven.py"),
+        *(str(FILES / f"{name}.json") for name in NAMES),
+    ]
     run = subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(VECTORS)}, capture_output=True)
-    assert run.stdout.decode().endswith("163 values for 4 members, a proof of 111104 bytes\n")
+    assert [line.split(": ")[1] for line in run.stdout.decode().splitlines()] == [
+        "163 values for 4 members, a proof of 111104 bytes",
+        "163 values for 4 members, a proof of 111104 bytes, noise by clients",
+        "163 values for 4 members, a proof of 117136 bytes, noise by committee",
+    ]
 
 
 @pytest.mark.parametrize("max_weight", [1, 100])
@@ -156,6 +179,33 @@ ALTERATIONS: list[tuple[str, Callable[[Stored], None]]] = [
 def test_the_verifier_names_what_was_altered(
     verifier: Any, stored: Stored, reason: str, alter: Callable[[Stored], None]
 ) -> None:
+    alter(stored)
+    with pytest.raises(verifier.Refused, match=reason):
+        verifier.verify_stored(stored)
+
+
+OF_NOISE: list[tuple[str, str, Callable[[Stored], None]]] = [
+    ("proven-noise", "plan: derived numbers", lambda s: s["derived"].update(T1=s["derived"]["T1"] + 1)),
+    ("proven-noise", "plan: derived numbers", lambda s: s["derived"].update(Bn2=s["derived"]["Bn2"] - 1)),
+    ("proven-own-noise", "plan: derived numbers", lambda s: s["derived"].update(Bn2=s["derived"]["Bn2"] - 1)),
+    ("proven-own-noise", "plan: derived numbers", lambda s: s["derived"].update(B2=s["derived"]["B2"] - 1)),
+    ("proven-noise", "session: id", lambda s: s.update(plan=s["plan"].replace('"rounds":2', '"rounds":1'))),
+    ("proven-noise", "contribution: not on the roster", lambda s: s.update(client=7)),
+    ("proven-noise", "contribution: client", lambda s: s.update(client=6)),
+    ("proven-own-noise", "contribution: client", lambda s: s.update(client=0)),
+    ("proven-noise", "contribution: signature", flip(lambda s: 41)),
+    ("proven-noise", "contribution: grid values", lambda s: s.update(weight=1)),
+    ("proven-noise", "contribution: grid values", lambda s: s["grid"].__setitem__(0, s["grid"][0] + 1)),
+    ("proven-noise", "contribution: noise", lambda s: s.update(noise=s["grid"])),
+    ("proven-own-noise", "contribution: noise", lambda s: s.pop("noise") and None),
+]
+
+
+@pytest.mark.parametrize(("name", "reason", "alter"), OF_NOISE)
+def test_the_verifier_names_what_was_altered_of_noise(
+    verifier: Any, name: str, reason: str, alter: Callable[[Stored], None]
+) -> None:
+    stored = load(f"contributions/{name}")
     alter(stored)
     with pytest.raises(verifier.Refused, match=reason):
         verifier.verify_stored(stored)

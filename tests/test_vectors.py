@@ -25,7 +25,7 @@ from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
 from secureagg.ring.xof import PublicExpansion
 from secureagg.roster import Label
-from secureagg.selfcheck.vectors import STORED, Stored, load, session_of, tensors
+from secureagg.selfcheck.vectors import NOISY, STORED, Stored, load, payloads_of, redrawn, session_of, tensors
 
 VECTORS = Path(__file__).with_name("vectors")
 FILES = Path(str(STORED))
@@ -51,14 +51,14 @@ def request_hashes(session: sa.Session, request: Request) -> dict[str, str]:
 # The library
 
 
-@pytest.mark.parametrize("name", ROUNDS)
+@pytest.mark.parametrize("name", [*ROUNDS, *(f"noisy/{name}" for name in NOISY)])
 def test_the_library_repeats_a_stored_round_from_its_bytes(name: str, tmp_path: Path) -> None:
     stored = load(name)
     session, members = session_of(stored), members_of(stored, tmp_path)
-    assert session.sid.hex() == stored["session_id"]
+    assert session.sid.hex() == stored["session_id"] and session.plan.digest().hex() == stored["plan_digest"]
     assert [member.prekey(session.round_number).hex() for member in members] == stored["prekeys"]
 
-    payloads = {each["client"]: bytes.fromhex(each["bytes"]) for each in stored["contributions"]}
+    payloads = payloads_of(stored)
     aggregator = sa.Aggregator(session, spool=tmp_path / "spool")
     assert [aggregator.admit(payload) for payload in payloads.values()] == list(payloads)
     reports = None
@@ -70,20 +70,18 @@ def test_the_library_repeats_a_stored_round_from_its_bytes(name: str, tmp_path: 
     request = aggregator.close(reports)
     assert request_hashes(session, request) == stored["requests"]["reveal"]
 
-    public = {member.public: member for member in members}
-    answering = [
-        public[session.roster.committee[RevealAnswer.from_bytes(bytes.fromhex(each), session).member_id].encoded]
-        for each in stored["answers"]
-    ]
-    answers = [member.respond(session, request) for member in answering]
+    answering = [RevealAnswer.from_bytes(bytes.fromhex(each), session).member_id for each in stored["answers"]]
+    answers = [members[member].respond(session, request) for member in answering]
     assert [answer.hex() for answer in answers] == stored["answers"]
 
     result, expected = aggregator.open(answers), stored["result"]
     assert list(result.clients) == expected["clients"] and result.total_weight == expected["total_weight"]
-    for found, wanted in zip(result.mean, tensors(session.plan.layout, expected["mean"]), strict=True):
+    assert list(result.noise_members) == expected.get("noise_members", [])
+    mean = redrawn(session, expected) if "noise_seed" in expected else result.mean
+    for found, wanted in zip(mean, tensors(session.plan.layout, expected["mean"]), strict=True):
         assert found.dtype == wanted.dtype and np.array_equal(found, wanted)
     assert result.tally is not None and result.tally.hex() == stored["tally"]
-    sa.verify_tally(session, result.tally, contributions=[payloads[client] for client in result.clients])
+    sa.verify_tally(session, result.tally, contributions=[payloads[each] for each in request.clients])
 
 
 def test_the_library_draws_the_stored_residues() -> None:
@@ -193,6 +191,7 @@ ALTERED: dict[str, tuple[Change, str]] = {
         put("plan", lambda plan: plan.replace('"assumed_corrupt":0', '"assumed_corrupt":1')),
         "plan: 3t > 2k + c",
     ),
+    "the plan's digest": (flip("plan_digest"), "plan digest"),
     "a derived number": (put("derived", "delta", later), "plan: derived numbers"),
     "the roster's magic": (flip("roster", at=0), "roster: magic"),
     "the roster's version": (flip("roster", at=4), "roster: version"),

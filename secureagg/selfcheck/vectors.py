@@ -18,26 +18,29 @@ import numpy as np
 
 from secureagg.aggregator import Aggregator
 from secureagg.committee import CommitteeMember
-from secureagg.errors import EncodingError, FaultyClientError
+from secureagg.errors import EncodingError, FaultyClientError, FaultyMemberError
 from secureagg.exchange import RevealAnswer
 from secureagg.identity import Identity
 from secureagg.journal import Journal
 from secureagg.layout import Layout, Weights
+from secureagg.mean import Mean
 from secureagg.plan import RoundPlan
 from secureagg.ring.masks import fill_public
 from secureagg.ring.params import ring_parameters
-from secureagg.ring.xof import PublicExpansion
+from secureagg.ring.xof import PublicExpansion, SecretStream
 from secureagg.roster import Roster
-from secureagg.selfcheck.law import Case, Law, LawBroken, require
+from secureagg.selfcheck.law import Case, Extra, Law, LawBroken, require
 from secureagg.session import Session
 from secureagg.tally import verify_tally
 from secureagg.verification import verify_contribution, view_of
 from secureagg.zk import validity
 from secureagg.zk.statement import Statement
 
-__all__ = ["LAWS", "STORED", "Stored", "load", "session_of", "tensors"]
+__all__ = ["LAWS", "NOISY", "STORED", "Stored", "load", "payloads_of", "redrawn", "session_of", "tensors"]
 
 STORED = files(__package__) / "stored"
+
+NOISY = ("gaussian-clients", "skellam-clients", "gaussian-committee", "skellam-committee", "central")
 
 Stored = dict[str, Any]  # a vector's JSON
 
@@ -65,10 +68,27 @@ def tensors(layout: Layout, encoded: list[str]) -> Weights:
     ]
 
 
+def payloads_of(stored: Stored) -> dict[int, bytes]:
+    """Return a stored round's contributions by their ids, members' noise after the clients'."""
+    clients = len(stored["client_seeds"])
+    payloads = {each["client"]: bytes.fromhex(each["bytes"]) for each in stored["contributions"]}
+    noise = stored.get("noise_contributions", [])
+    return payloads | {clients + each["member"]: bytes.fromhex(each["bytes"]) for each in noise}
+
+
+def redrawn(session: Session, expected: Stored) -> Weights:
+    """Return the mean of a stored result, of its integer sums, with the aggregator's noise from the stored seed."""
+    stream = SecretStream(bytes.fromhex(expected["noise_seed"]))
+    mean = Mean(session.plan, session.sid, len(expected["clients"]), expected["total_weight"], stream)
+    mean.write(np.array(expected["sums"], dtype=np.int64), 0)
+    return mean.finished(mean.tensors())
+
+
 def _round(name: str) -> Callable[[Case], None]:
     def check(case: Case) -> None:
         stored = load(name)
         session = session_of(stored)
+        require(session.plan.digest().hex() == stored["plan_digest"], "the plan has another digest")
         require(session.sid.hex() == stored["session_id"], "the session has another id")
         with tempfile.TemporaryDirectory() as directory:
             _repeat(stored, session, Path(directory))
@@ -82,7 +102,7 @@ def _repeat(stored: Stored, session: Session, directory: Path) -> None:
     for m, (seed, secret) in enumerate(zip(stored["member_seeds"], stored["prekey_secrets"], strict=True)):
         Journal(directory / str(m)).prekey(stored["round_number"], bytes.fromhex(secret))
         members.append(CommitteeMember(Identity(bytes.fromhex(seed)), journal=directory / str(m)))
-    payloads = {each["client"]: bytes.fromhex(each["bytes"]) for each in stored["contributions"]}
+    payloads = payloads_of(stored)
     aggregator = Aggregator(session, spool=directory / "spool")
     for payload in payloads.values():
         aggregator.admit(payload)
@@ -97,11 +117,27 @@ def _repeat(stored: Stored, session: Session, directory: Path) -> None:
     answers = [members[member].respond(session, request) for member in answering]
     require(answers == given, "members answer otherwise")
     result, expected = aggregator.open(answers), stored["result"]
-    mean = [tensor.astype(tensor.dtype.newbyteorder("<")).tobytes().hex() for tensor in result.mean]
     require(list(result.clients) == expected["clients"], "other clients are in the sum")
+    noise_members = expected.get("noise_members", [])
+    require(list(result.noise_members) == noise_members, "other members' noise is in the sum")
+    opened = redrawn(session, expected) if "noise_seed" in expected else result.mean
+    mean = [tensor.astype(tensor.dtype.newbyteorder("<")).tobytes().hex() for tensor in opened]
     require((mean, result.total_weight) == (expected["mean"], expected["total_weight"]), "the mean is another")
     require(result.tally is not None and result.tally.hex() == stored["tally"], "the tally is another")
-    verify_tally(session, bytes.fromhex(stored["tally"]), contributions=[payloads[c] for c in result.clients])
+    if "noise_seed" in expected:
+        _require_fresh_noise(session, result.mean, expected)
+    verify_tally(session, bytes.fromhex(stored["tally"]), contributions=[payloads[c] for c in request.clients])
+
+
+def _require_fresh_noise(session: Session, mean: Weights, expected: Stored) -> None:
+    """The opened mean is that of the stored sums and noise drawn anew, as far from them as such noise can be."""
+    plan, opened = session.plan, session.plan.layout.flatten(mean)
+    assert plan.noise is not None
+    steps = opened * (plan.quantiser.scale * expected["total_weight"]) - np.array(expected["sums"])
+    # A tensor's dtype rounds the mean, at float16 by 2^-11 of it.
+    slack = 1 + 2.0**-10 * float(np.abs(opened).max()) * plan.quantiser.scale * expected["total_weight"]
+    require(float(np.abs(steps).max()) <= plan.noise.sum_bound(1, plan.layout.size) + slack, "another sum is opened")
+    require(bool((np.abs(steps) > slack).any()), "the aggregator adds no noise")
 
 
 def _expansion(case: Case) -> None:
@@ -132,20 +168,25 @@ def _proofs(case: Case) -> None:
         raise LawBroken(f"a stored proof is accepted with another {name}")
 
 
-def _contribution(case: Case) -> None:
-    stored = load("contributions/proven")
-    session = session_of(stored)
-    payload = bytearray(zlib.decompress(base64.b64decode(stored["contribution"])))
-    header = verify_contribution(session, view_of(session, bytes(payload)))
-    require(header.client_id == stored["client"], "the stored contribution is another client's")
-    payload[int(case.random.integers(len(payload)))] ^= 1 << int(case.random.integers(8))
-    try:
-        verify_contribution(session, view_of(session, bytes(payload)))
-    except (EncodingError, FaultyClientError):
-        return
-    raise LawBroken("the stored contribution is accepted with a bit altered")
+def _contribution(name: str) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        stored = load(f"contributions/{name}")
+        session = session_of(stored)
+        require(session.sid.hex() == stored["session_id"], "the session has another id")
+        payload = bytearray(zlib.decompress(base64.b64decode(stored["contribution"])))
+        header = verify_contribution(session, view_of(session, bytes(payload)))
+        require(header.client_id == stored["client"], "the stored contribution is another party's")
+        payload[int(case.random.integers(len(payload)))] ^= 1 << int(case.random.integers(8))
+        try:
+            verify_contribution(session, view_of(session, bytes(payload)))
+        except (EncodingError, FaultyClientError, FaultyMemberError):
+            return
+        raise LawBroken("the stored contribution is accepted with a bit altered")
+
+    return check
 
 
+_DP = Extra("dp_accounting", "dp-accounting", "dp")  # a plan's noise is held against its ε
 _SUBJECT, _SOURCE = "vectors", "docs/wire-format.md; tests/vectors in the source"
 LAWS = (
     Law(_SUBJECT, "expansion", "Public randomness is what is stored.", _SOURCE, _expansion, 1, 1),
@@ -153,14 +194,47 @@ LAWS = (
         Law(_SUBJECT, f"round-{name}", f"The stored round {name!r} repeats byte for byte.", _SOURCE, _round(name), 1, 1)
         for name in ("optimistic", "robust", "tiny")
     ),
+    *(
+        Law(
+            _SUBJECT,
+            f"noisy-{name}",
+            f"The stored round with noise {name!r} repeats byte for byte.",
+            _SOURCE,
+            _round(f"noisy/{name}"),
+            1,
+            1,
+            needs=_DP,
+        )
+        for name in NOISY
+    ),
     Law(_SUBJECT, "proofs", "The stored proofs are accepted, and of no other statement.", _SOURCE, _proofs, 2, 2),
     Law(
         _SUBJECT,
         "proven-contribution",
         "The stored proven contribution is accepted, and with any bit altered it is not.",
         _SOURCE,
-        _contribution,
+        _contribution("proven"),
         10,
         200,
+    ),
+    Law(
+        _SUBJECT,
+        "proven-own-noise",
+        "So is the stored proven contribution of a client that adds its own noise.",
+        _SOURCE,
+        _contribution("proven-own-noise"),
+        5,
+        100,
+        needs=_DP,
+    ),
+    Law(
+        _SUBJECT,
+        "proven-noise",
+        "So is the stored proven noise of a committee member.",
+        _SOURCE,
+        _contribution("proven-noise"),
+        5,
+        100,
+        needs=_DP,
     ),
 )

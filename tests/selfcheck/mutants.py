@@ -314,6 +314,15 @@ def _other_contribution(stored: dict[str, Any]) -> None:
     stored["contributions"][0]["bytes"] = _flip(stored["contributions"][0]["bytes"])
 
 
+def _less_noise(stored: dict[str, Any]) -> None:
+    """A plan for one round less, which the same noise is enough for."""
+    stored["plan"] = stored["plan"].replace('"rounds":2', '"rounds":1')
+
+
+def _other_noise(stored: dict[str, Any]) -> None:
+    stored["noise_contributions"][0]["bytes"] = _flip(stored["noise_contributions"][0]["bytes"])
+
+
 def _other_residue(stored: dict[str, Any]) -> None:
     stored["residues"][1]["residue"] += 1
 
@@ -375,10 +384,22 @@ MUTANTS: tuple[tuple[str, Plant], ...] = (
     ("vectors/round-optimistic", decodes_one_more),
     ("vectors/round-robust", _altered("robust", _other_tally)),
     ("vectors/round-tiny", _altered("tiny", _other_contribution)),
+    ("vectors/noisy-gaussian-clients", decodes_one_more),
+    ("vectors/noisy-gaussian-clients", _altered("noisy/gaussian-clients", _other_mean)),
+    ("vectors/noisy-skellam-clients", _altered("noisy/skellam-clients", _less_noise)),
+    ("vectors/noisy-gaussian-committee", _altered("noisy/gaussian-committee", _other_noise)),
+    ("vectors/noisy-skellam-committee", _altered("noisy/skellam-committee", _other_tally)),
+    ("vectors/noisy-central", _altered("noisy/central", _other_mean)),
+    ("vectors/noisy-central", wide_noise),
+    ("vectors/noisy-central", adds_no_noise),
     ("vectors/proofs", _altered("proofs/range", lambda stored: stored.update(root=_flip(stored["root"])))),
     ("vectors/proofs", accepts_everything),
     ("vectors/proven-contribution", _altered("contributions/proven", lambda stored: stored.update(client=0))),
     ("vectors/proven-contribution", without_digests),
+    ("vectors/proven-own-noise", _altered("contributions/proven-own-noise", _less_noise)),
+    ("vectors/proven-own-noise", without_digests),
+    ("vectors/proven-noise", _altered("contributions/proven-noise", lambda stored: stored.update(client=3))),
+    ("vectors/proven-noise", without_digests),
     ("seal/ciphertexts", _unreduced("add")),
     ("seal/keys", wrong_twiddle),
 )

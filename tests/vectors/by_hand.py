@@ -76,13 +76,38 @@ class Fields:
 # Derived numbers
 
 
-def error_bound(contributions: int, coefficients: int) -> int:
-    """The smallest E with 2m·exp(−(E+1)²/2nσ²) ≤ 2^-40."""
+def error_bound(contributions: int, coefficients: int, sigma: Decimal = SIGMA, bits: int = 40) -> int:
+    """The smallest E with 2m·exp(−(E+1)²/2nσ²) ≤ 2^-bits."""
     with localcontext() as context:
         context.prec = 80
-        square = 2 * contributions * SIGMA**2 * (Decimal(2 * coefficients).ln() + 40 * Decimal(2).ln())
+        square = 2 * contributions * sigma**2 * (Decimal(2 * coefficients).ln() + bits * Decimal(2).ln())
         bound = int(square.sqrt())
     return bound - 1 if Decimal(bound) ** 2 >= square else bound
+
+
+def square_bound(sigma: Decimal, values: int, bits: int) -> int:
+    """⌊σ²·(n + 2√(n·x) + 2x)⌋, x = bits·ln 2: of the squared norm of n discrete Gaussians."""
+    with localcontext() as context:
+        context.prec = 60
+        n, x = Decimal(values), bits * Decimal(2).ln()
+        return int(sigma**2 * (n + 2 * (n * x).sqrt() + 2 * x))
+
+
+def skellam_bound(variance: float, values: int, bits: int = 40) -> int:
+    """The smallest T with 2d·exp(√(v² + T²) − v − T·asinh(T/v)) ≤ 2^-bits: Chernoff's of a Skellam of variance v."""
+    log = math.log(2 * values) + bits * math.log(2)
+    return next(
+        T
+        for T in itertools.count(1)
+        if T * math.asinh(T / variance) - (math.sqrt(variance**2 + T**2) - variance) >= log
+    )
+
+
+def skellam_square_bound(variance: float, values: int, bits: int) -> int:
+    """⌊d·v + b + √(b² + 2d·(3v² + v)·x)⌋ + 1, x = (bits + 1)·ln 2, b = T²·x/3, T at 2^-(bits + 1): Bernstein's."""
+    x, T = (bits + 1) * math.log(2), skellam_bound(variance, values, bits + 1)
+    b = T**2 * x / 3
+    return int(values * variance + b + math.sqrt(b**2 + 2 * values * (3 * variance**2 + variance) * x)) + 1
 
 
 def wide_enough(revealed: int) -> bool:
@@ -124,8 +149,11 @@ class Plan:
         self.x_max = self.clip if fields["value_bound"] is None else float.fromhex(fields["value_bound"])
         self.k, self.t = fields["committee"]["size"], fields["committee"]["threshold"]
         self.mode: str = fields["committee"]["mode"]
-        require(3 * self.t > 2 * self.k + fields["committee"]["assumed_corrupt"], "plan: 3t > 2k + c")
-        require(self.quorum >= 2 + fields["assumed_corrupt_clients"], "plan: quorum")
+        self.corrupt_members: int = fields["committee"]["assumed_corrupt"]
+        self.corrupt_clients: int = fields["assumed_corrupt_clients"]
+        require(3 * self.t > 2 * self.k + self.corrupt_members, "plan: 3t > 2k + c")
+        require(self.quorum >= 2 + self.corrupt_clients, "plan: quorum")
+        self._noise(fields["noise"])
         self.N, primes = SETS[fields["parameters"]]
         self.primes = PRIMES[:primes]
         self.q = math.prod(self.primes)
@@ -145,9 +173,26 @@ class Plan:
         fields.end()
         return tensors
 
+    def _noise(self, noise: dict[str, Any] | None) -> None:
+        """Who adds noise, how many may contribute, and T: what the noise inside the sum stays within."""
+        self.noise_by: str | None = None if noise is None else noise["noise_by"]
+        self.a = self.n_max + (self.k if self.noise_by == "committee" else 0)
+        self.T = 0
+        if noise is None:
+            return
+        require(self.max_weight == 1, "plan: noise with weights")
+        by, law, sigma = self.noise_by, noise["mechanism"], float.fromhex(noise["noise_std_grid"])
+        laws = {"central-gaussian"} if by == "aggregator" else {"distributed-gaussian", "skellam"}
+        require(by in ("clients", "committee", "aggregator") and law in laws, "plan: who adds the noise")
+        parties = {"clients": self.n_max, "committee": self.k}.get(str(by), 0)
+        if law == "skellam":
+            self.T = skellam_bound(parties * sigma**2, self.d)
+        elif law == "distributed-gaussian":
+            self.T = error_bound(parties, self.d, Decimal(repr(sigma)))
+
     def _pack(self) -> None:
         """L, W, f, Δ, E, J, frames."""
-        self.L = self.n_max * max(self.C, self.max_weight)
+        self.L = max(self.n_max * self.C + self.T, self.n_max * self.max_weight)
         self.W = self.L.bit_length() + 1
         candidates = (self._scale(f) for f in range(self.q.bit_length() // self.W, 0, -1))
         self.f, self.delta = next((c for c in candidates if c[1]), (0, 0))
@@ -158,7 +203,7 @@ class Plan:
         self.step = -(-self.J // self.keys)  # chunks a key
         whole = self.N if needed < self.N or self.keys > 1 else 16
         self.coefficients = -(-needed // whole) * whole
-        self.E = error_bound(self.n_max, self.coefficients)
+        self.E = error_bound(self.a, self.coefficients)
         full, rest = divmod(self.coefficients, self.N)
         run = max(1, 2**16 // (self.N * len(self.primes)))
         shapes = [(first, min(run, full - first), self.N) for first in range(0, full, run)]
@@ -173,14 +218,14 @@ class Plan:
     def _scale(self, f: int) -> tuple[int, int]:
         """(f, Δ) for f fields a coefficient, Δ = 0 if they do not fit: Δ > 2E and 2Δ·M + Δ/2 + E < q."""
         message = sum(self.L << self.W * k for k in range(f))
-        bound = error_bound(self.n_max, (self.d + 1) // f + self.N)
+        bound = error_bound(self.a, (self.d + 1) // f + self.N)
         delta = min(2 * (self.q - 1 - bound) // (4 * message + 1), 2**31)
         return f, delta if delta > 2 * bound else 0
 
     def _share(self) -> None:
         """p, R and the sizes of what is packed in F_p."""
         self.secrets = self.keys * self.N
-        self.p = max(2 * error_bound(self.n_max, self.secrets), self.k) + 1
+        self.p = max(2 * error_bound(self.a, self.secrets), self.k) + 1
         while not is_prime(self.p):
             self.p += 1
         self.R = next(r for r in itertools.count(1) if self.p**r >= 2**104)

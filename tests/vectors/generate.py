@@ -1,5 +1,7 @@
 """Writes the test vectors: `python generate.py DIRECTORY` (secureagg/selfcheck/stored to renew the stored ones).
 
+Rounds with noise are made by generate_noisy.py, out of `build` here.
+
 TEST ONLY. A client's keys, errors and shares come from the operating system, by design with no way to seed them. Here
 `os.urandom` and the generation of X25519 keys are replaced for the length of a call by a stream that follows from a
 label, so that the same bytes come out every time. The secrets are stored beside the bytes, for the verifier to open
@@ -13,7 +15,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,17 @@ EXPANSION_SID = hashlib.sha256(b"secureagg test vector: expansion").digest()
 EXPANSION_POSITIONS = (0, 1, 377481943, 377481944, 578540730)
 
 
+def randomness(label: str) -> Callable[[int], bytes]:
+    """Return what takes the place of `os.urandom` under `seeded(label)`, from its start."""
+    key = hashlib.sha256(b"secureagg test vector: " + label.encode()).digest()
+    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    return lambda count: stream.update(bytes(count))
+
+
 @contextmanager
 def seeded(label: str) -> Iterator[None]:
     """Replace the operating system's randomness by a stream that follows from `label`. Never outside a test."""
-    key = hashlib.sha256(b"secureagg test vector: " + label.encode()).digest()
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-
-    def draw(count: int) -> bytes:
-        return stream.update(bytes(count))
+    draw = randomness(label)
 
     class SeededKey:
         @staticmethod
@@ -79,6 +84,25 @@ def bad_shares_for(members: Sequence[int]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def drawn_in(plan: sa.RoundPlan) -> Iterator[list[int]]:
+    """Keep what is drawn of the plan's noise, in order; nothing without noise."""
+    drawn: list[int] = []
+    if plan.noise is None:
+        yield drawn
+        return
+    kind = type(plan.noise)
+    honest = kind.draw
+
+    def draw(self: Any, size: int, stream: Any = None) -> np.ndarray[Any, Any]:
+        values = honest(self, size, stream)
+        drawn.extend(values.tolist())
+        return values
+
+    with patch.object(kind, "draw", draw):
+        yield drawn
+
+
 def seed_of(label: str) -> bytes:
     return hashlib.sha256(b"secureagg test vector seed: " + label.encode()).digest()
 
@@ -101,8 +125,11 @@ def build(
     answering: Sequence[int],
     bad: dict[int, Sequence[int]],
     directory: Path,
+    noisy: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return a whole round as a vector: `weights` of the clients that take part, `bad` the members they cheat."""
+    """Return a whole round as a vector: `weights` of the clients that take part, `bad` the members that a contributor
+    cheats, `noisy` the members who add noise.
+    """
     identities = [sa.Identity(seed_of(f"{name} client {i}")) for i in range(plan.clients)]
     seeds = [seed_of(f"{name} member {m}") for m in range(plan.committee.size)]
     members = [sa.CommitteeMember(sa.Identity(seed), journal=directory / f"{name}-{m}") for m, seed in enumerate(seeds)]
@@ -121,7 +148,7 @@ def build(
     stored, grids = [], {}
     for client_id, weight in weights.items():
         update = updates(plan, client_id)
-        with seeded(f"{name} client {client_id}"), bad_shares_for(bad.get(client_id, ())):
+        with seeded(f"{name} client {client_id}"), bad_shares_for(bad.get(client_id, ())), drawn_in(plan) as drawn:
             payload, grids[client_id] = contribute(session, identities[client_id], update, weight)
         aggregator.admit(payload)
         stored.append(
@@ -129,8 +156,23 @@ def build(
                 "client": client_id,
                 "weight": weight,
                 "update": tensor_bytes(update),
+                **({"noise": drawn} if drawn else {}),
                 "grid": grids[client_id],
                 "unacceptable_to": list(bad.get(client_id, ())),
+                "bytes": payload.hex(),
+            }
+        )
+    noise = []
+    for member_id in noisy:
+        contributor = plan.clients + member_id
+        with seeded(f"{name} noise {member_id}"), bad_shares_for(bad.get(contributor, ())):
+            payload, grids[contributor] = add_noise(session, members[member_id])
+        aggregator.admit(payload)
+        noise.append(
+            {
+                "member": member_id,
+                "grid": grids[contributor],
+                "unacceptable_to": list(bad.get(contributor, ())),
                 "bytes": payload.hex(),
             }
         )
@@ -140,13 +182,20 @@ def build(
         reports = [member.check(session, check) for member in members]
     request = aggregator.close(reports)
     answers = [members[m].respond(session, request) for m in answering]
-    result = aggregator.open(answers)
-    sums = [sum(column) for column in zip(*(grids[each] for each in result.clients), strict=True)]
+    with seeded(f"{name} aggregator"), drawn_in(plan) as drawn:
+        result = aggregator.open(answers)
+    sums = [sum(column) for column in zip(*(grids[each] for each in request.clients), strict=True)]
     assert sums == summed(session, aggregator, answers)
+    added: dict[str, Any] = {}
+    if noisy:
+        added = {"noise_members": list(result.noise_members)}
+    elif drawn:
+        added = {"noise": drawn, "noise_seed": randomness(f"{name} aggregator")(32).hex()}
     return {
         "format": "secureagg test vector v1",
         "about": about,
         "plan": plan.to_bytes().decode(),
+        "plan_digest": plan.digest().hex(),
         "derived": derived(plan),
         "roster": roster.to_bytes().hex(),
         "prekeys": [each.hex() for each in prekeys],
@@ -157,12 +206,14 @@ def build(
         "member_seeds": [seed.hex() for seed in seeds],
         "prekey_secrets": [secret.hex() for secret in prekey_secrets],
         "contributions": stored,
+        **({"noise_contributions": noise} if noisy else {}),
         "share_checks": [each.hex() for each in reports or ()],
         "requests": {"check": digests(plan, check), "reveal": digests(plan, request)},
         "answers": [each.hex() for each in answers],
         "result": {
             "clients": list(result.clients),
             "sums": sums,
+            **added,
             "total_weight": result.total_weight,
             "mean": tensor_bytes(result.mean),
         },
@@ -173,18 +224,31 @@ def build(
 def contribute(
     session: sa.Session, identity: sa.Identity, update: list[np.ndarray[Any, Any]], weight: int
 ) -> tuple[bytes, list[int]]:
-    """Return a contribution and the grid values in it, seen on their way into the encryption."""
+    """Return a contribution and the grid values in it."""
+    payload, seen = watched(lambda: sa.contribute(session, identity, update, weight))
+    assert seen[-1] == weight
+    return payload, seen[:-1]
+
+
+def add_noise(session: sa.Session, member: sa.CommitteeMember) -> tuple[bytes, list[int]]:
+    """Return a member's contribution of noise and the noise in it."""
+    payload, seen = watched(lambda: member.add_noise(session))
+    assert seen[-1] == 0
+    return payload, seen[:-1]
+
+
+def watched(contribution: Callable[[], bytes]) -> tuple[bytes, list[int]]:
+    """Return a contribution and the coordinates in it, the weight last, seen on their way into the encryption."""
     seen: list[int] = []
     encrypt = contribution_module.Encryptor.encrypt
 
-    def watched(self: Any, frame: Any, values: np.ndarray[Any, Any], *filled: Any) -> bytearray:
+    def encrypting(self: Any, frame: Any, values: np.ndarray[Any, Any], *filled: Any) -> bytearray:
         seen.extend(values.tolist())
         return encrypt(self, frame, values, *filled)
 
-    with patch.object(contribution_module.Encryptor, "encrypt", watched):
-        payload = sa.contribute(session, identity, update, weight)
-    assert seen[-1] == weight
-    return payload, seen[:-1]
+    with patch.object(contribution_module.Encryptor, "encrypt", encrypting):
+        payload = contribution()
+    return payload, seen
 
 
 def summed(session: sa.Session, aggregator: sa.Aggregator, answers: Sequence[bytes]) -> list[int]:
@@ -210,7 +274,10 @@ def digests(plan: sa.RoundPlan, request: Request | None) -> dict[str, str]:
 def derived(plan: sa.RoundPlan) -> dict[str, int]:
     """Return what follows from the plan, by its symbols in docs/protocol.md."""
     packing, sharing = plan.packing, plan.sharing
-    return {
+    noise = {}
+    if plan.noise is not None and not plan.proofs:
+        noise = {"a": plan.contributors, "T": plan.coordinate_limit(1) - plan.value_limit}
+    return noise | {
         "d": plan.layout.size,
         "N": packing.ring.degree,
         "C": plan.value_limit,
@@ -321,14 +388,13 @@ def expansion() -> dict[str, Any]:
     return {"format": "secureagg expansion vector v1", "residues": residues}
 
 
-def write(directory: Path) -> None:
-    """Write every vector into a directory."""
-    with tempfile.TemporaryDirectory() as scratch:
-        vectors = {**dict(rounds(Path(scratch))), "expansion": expansion()}
+def write_all(vectors: Mapping[str, dict[str, Any]], directory: Path) -> None:
+    """Write vectors into a directory, each in a file of its name."""
     for name, vector in vectors.items():
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in vector.items())
         (directory / f"{name}.json").write_text("{\n" + lines + "\n}\n")
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_all({**dict(rounds(Path(scratch))), "expansion": expansion()}, Path(sys.argv[1]))

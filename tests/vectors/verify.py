@@ -81,14 +81,14 @@ class Contribution:
         return head + b"".join(self.box_digests) + self.check
 
 
-def contribution(plan: Plan, sid: bytes, clients: list[bytes], encoded: bytes) -> Contribution:
+def contribution(plan: Plan, sid: bytes, contributors: list[bytes], encoded: bytes) -> Contribution:
     fields = Fields(encoded, "contribution")
     require(len(encoded) == plan.contribution, "contribution: length")
     fields.start(b"SAco")
     require(fields.raw(32) == sid, "contribution: session id")
     client = fields.integer(4)
     what = f"contribution {client}"
-    require(client < len(clients), f"{what}: not on the roster")
+    require(client < len(contributors), f"{what}: not on the roster")
     signature, ephemeral = fields.raw(64), fields.raw(32)
     frames = [fields.raw(32) for _ in plan.frames]
     digests = [fields.raw(32) for _ in range(plan.k)]
@@ -97,7 +97,7 @@ def contribution(plan: Plan, sid: bytes, clients: list[bytes], encoded: bytes) -
     boxes = [fields.raw(plan.box) for _ in range(plan.k)]
     fields.end()
     challenge = sha256(sid, le(client, 4), sha256(*frames), ephemeral, *digests)
-    verify(clients[client], b"secureagg v1 contribution", challenge + check, signature, what)
+    verify(contributors[client], b"secureagg v1 contribution", challenge + check, signature, what)
     for frame, digest in zip(plan.frames, frames, strict=True):
         require(sha256(ciphertext[frame.start :][: frame.size]) == digest, f"{what}: frame digest")
     require([sha256(box) for box in boxes] == digests, f"{what}: box digest")
@@ -205,6 +205,7 @@ class Vector:
             self.prekeys.append(key)
         self.sid = session_id(plan, roster, self._bytes("prekeys"), stored["round_number"], self._bytes("model"))
         require(self.sid.hex() == stored["session_id"], "session id")
+        require(sha256(plan.encoded).hex() == stored["plan_digest"], "plan digest")
         self.secrets = []
         stored_secrets = zip(self._bytes("member_seeds"), self._bytes("prekey_secrets"), strict=True)
         for member, (seed, prekey) in enumerate(stored_secrets):
@@ -219,9 +220,12 @@ class Vector:
         plan = self.plan
         self.given: dict[int, Contribution] = {}
         self.shares: dict[int, dict[int, list[int]]] = {}  # client: {member: shares}, where they can be accepted
-        for each in self.stored["contributions"]:
-            given = contribution(plan, self.sid, self.clients, bytes.fromhex(each["bytes"]))
-            require(given.client == each["client"], "contributions: order")
+        contributors = self.clients + (self.members if plan.noise_by == "committee" else [])
+        noise = self.stored.get("noise_contributions", [])
+        for each in [*self.stored["contributions"], *noise]:
+            given = contribution(plan, self.sid, contributors, bytes.fromhex(each["bytes"]))
+            expected = each["client"] if "client" in each else plan.n_max + each["member"]
+            require(given.client == expected, "contributions: order")
             found = {
                 m: shares(plan, self.sid, given, m, self.members[m], self.prekeys[m], self.secrets[m])
                 for m in range(plan.k)
@@ -230,11 +234,14 @@ class Vector:
             self.shares[given.client] = {m: values for m, values in found.items() if values is not None}
             complaints = [m for m in range(plan.k) if found[m] is None]
             require(complaints == each["unacceptable_to"], f"contribution {given.client}: share check")
-            self._grid(each, given)
+            if given.client < plan.n_max:
+                self._rounded(each, f"contribution {given.client}")
+            self._opened(each, given)
+        require(list(self.given) == sorted(self.given), "contributions: order")
 
-    def _grid(self, each: dict[str, Any], given: Contribution) -> None:
-        """That the grid values are roundings of the update, and what the contribution encrypts."""
-        plan, what = self.plan, f"contribution {given.client}"
+    def _rounded(self, each: dict[str, Any], what: str) -> None:
+        """That the grid values are roundings of the update, with the client's noise where it adds any."""
+        plan = self.plan
         values = [
             x
             for tensor, (code, size) in zip(each["update"], plan.tensors, strict=True)
@@ -242,16 +249,23 @@ class Vector:
         ]
         norm = math.sqrt(math.fsum(x * x for x in values))
         factor = min(1.0, plan.clip / norm if norm else 1.0)
-        for x, v in zip(values, each["grid"], strict=True):
+        require(("noise" in each) == (plan.noise_by == "clients"), f"{what}: noise")
+        for x, v, noise in zip(values, each["grid"], each.get("noise", [0] * plan.d), strict=True):
             clamped = min(max(x * factor, -plan.x_max), plan.x_max)
             exact = clamped * plan.C / plan.x_max * each["weight"] / plan.max_weight
-            require(abs(v - exact) < 1 + 1e-6, f"{what}: grid values")
+            require(abs(v - noise - exact) < 1 + 1e-6, f"{what}: grid values")
+            require(abs(noise) <= plan.T, f"{what}: noise beyond its bound")
+
+    def _opened(self, each: dict[str, Any], given: Contribution) -> None:
+        """That the contribution encrypts the grid values and the weight, which is 0 under noise alone."""
+        plan, what = self.plan, f"contribution {given.client}"
         usable = dict(itertools.islice(self.shares[given.client].items(), plan.t))
         if len(usable) == plan.t:
             opened = interpolate(plan, {m + 1: values for m, values in usable.items()}, 0)
             key = [centred(x, plan.p) for x in opened]
-            grid = decode(plan, self.sid, given.rows, key, max(plan.C, plan.max_weight), plan.E, what)
-            require(grid == [*each["grid"], each["weight"]], f"{what}: decryption")
+            limit = plan.T if "member" in each else max(plan.C + plan.T, plan.max_weight)
+            grid = decode(plan, self.sid, given.rows, key, limit, plan.E, what)
+            require(grid == [*each["grid"], each.get("weight", 0)], f"{what}: decryption")
 
     def _complaints(self) -> None:
         """The share checks, and the set S they lead to."""
@@ -268,11 +282,22 @@ class Vector:
             reports[member] = set(complaints)
         refused: set[int] = set()
         if plan.mode == "robust":
-            unions = [set().union(*(reports[m] for m in T)) for T in itertools.combinations(sorted(reports), plan.t)]
-            refused = min(unions, key=len)
+            noisy = plan.noise_by == "committee"
+            asked = [m for m in sorted(reports) if not noisy or plan.n_max + m in self.given]
+            unions = [
+                (sum(noisy and plan.n_max + m in union for m in T), len(union), union)
+                for T in itertools.combinations(asked, plan.t)
+                for union in [set[int]().union(*(reports[m] for m in T))]
+            ]
+            own, _, refused = min(unions, key=lambda found: found[:2])
+            require(own == 0, "result: members who refuse each other's noise")
         self.chosen = [given for client, given in self.given.items() if client not in refused]
-        require([each.client for each in self.chosen] == self.stored["result"]["clients"], "result: clients")
-        require(len(self.chosen) >= plan.quorum, "result: quorum")
+        clients = [each.client for each in self.chosen if each.client < plan.n_max]
+        members = [each.client - plan.n_max for each in self.chosen if each.client >= plan.n_max]
+        require(clients == self.stored["result"]["clients"], "result: clients")
+        require(members == self.stored["result"].get("noise_members", []), "result: members whose noise is in the sum")
+        require(len(clients) >= plan.quorum, "result: quorum")
+        require(plan.noise_by != "committee" or len(members) >= plan.t, "result: fewer than t members' noise")
         self._requests("reveal", 1, self.chosen)
 
     def _requests(self, name: str, kind: int, chosen: list[Contribution]) -> None:
@@ -291,6 +316,10 @@ class Vector:
                 encoded, b"SAan", b"secureagg v1 reveal", self.sid, self.members, "answer", True
             )
             what = f"answer of member {member}"
+            own = plan.n_max + member
+            require(
+                plan.noise_by != "committee" or own in [c.client for c in self.chosen], f"{what}: without its noise"
+            )
             require(about == request_digest(self.sid, self.chosen), f"{what}: another request")
             expected = [each.client for each in self.chosen if member not in self.shares[each.client]]
             require(complaints == expected, f"{what}: complaints")
@@ -312,13 +341,17 @@ class Vector:
         key = [centred(x, plan.p) for x in openings[0]]
         self.total = add(plan, [each.rows for each in self.chosen])
         *sums, weight = decode(plan, self.sid, self.total, key, plan.L, plan.E, "sum")
-        chosen = [each for each in self.stored["contributions"] if each["client"] in result["clients"]]
+        everyone = [*self.stored["contributions"], *self.stored.get("noise_contributions", [])]
+        taken = [each.client for each in self.chosen]
+        chosen = [each for client, each in zip(self.given, everyone, strict=True) if client in taken]
         require(sums == [sum(column) for column in zip(*(each["grid"] for each in chosen), strict=True)], "sum: values")
-        require(weight == sum(each["weight"] for each in chosen), "sum: weight")
+        require(weight == sum(each.get("weight", 0) for each in chosen), "sum: weight")
         require(sums == result["sums"], "result: sums")
         require(weight == result["total_weight"], "result: total weight")
         factor = plan.max_weight / (plan.C / plan.x_max * weight)
-        mean = []
+        central = result.get("noise", [0] * plan.d)
+        require(("noise" in result) == (plan.noise_by == "aggregator"), "result: noise")
+        sums, mean = [value + noise for value, noise in zip(sums, central, strict=True)], []
         for code, size in plan.tensors:
             mean.append(struct.pack(f"<{size}{code}", *(value * factor for value in sums[:size])).hex())
             sums = sums[size:]
@@ -385,7 +418,8 @@ def verify_stored(stored: dict[str, Any]) -> str:
         verify_expansion(stored)
         return f"{len(stored['residues'])} residues"
     vector = Vector(stored)
-    return f"{len(vector.given)} contributions, {len(vector.chosen)} in the sum, {len(vector.sums)} share sums"
+    noise = "" if vector.plan.noise_by is None else f", noise by {vector.plan.noise_by}"
+    return f"{len(vector.given)} contributions, {len(vector.chosen)} in the sum, {len(vector.sums)} share sums{noise}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Verifies the stored proven contribution from its bytes alone, written from docs/wire-format.md.
+"""Verifies the stored contributions with proofs from its bytes alone, written from docs/wire-format.md.
 
 Shares no code with the library. What it covers: session and its record, the numbers of a plan with proofs, header,
-digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight. The
-proof itself is covered by the vectors in `proofs` and their verifier, here by its length and digest.
+digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight: a client's,
+with noise of its own where the plan says so, or a member's noise. The proof itself is covered by the vectors in `proofs` and their verifier, here by its length and digest.
 `python verify_proven.py FILE…` prints what each file holds, or the reason for which it is refused.
 """
 
@@ -35,6 +35,9 @@ from by_hand import (
     require,
     residues,
     sha256,
+    skellam_bound,
+    skellam_square_bound,
+    square_bound,
     unpack,
     wide_enough,
 )
@@ -50,7 +53,9 @@ def root_up(square: int) -> int:
 
 
 class ProvenPlan(Plan):
-    """What follows from a plan with proofs and without the range argument; the proof's length is taken as given."""
+    """What follows from a plan with proofs, without the range argument of its clients; a proof's length is taken as
+    given.
+    """
 
     def __init__(self, encoded: bytes, proof: int) -> None:
         super().__init__(encoded)
@@ -59,15 +64,30 @@ class ProvenPlan(Plan):
         self.header += 64
         self.contribution += 64 + proof
 
+    def _noise(self, noise: dict[str, Any] | None) -> None:
+        """T as ever; B_n² and T₁, what one party's noise is held to in norm and coordinate."""
+        super()._noise(noise)
+        self.Bn2 = self.T1 = 0
+        if noise is not None:
+            sigma, exact = float.fromhex(noise["noise_std_grid"]), Decimal(repr(float.fromhex(noise["noise_std_grid"])))
+            skellam = noise["mechanism"] == "skellam"
+            self.T1 = skellam_bound(sigma**2, self.d, 60) if skellam else error_bound(1, self.d, exact, 60)
+            self.Bn2 = skellam_square_bound(sigma**2, self.d, 60) if skellam else square_bound(exact, self.d, 60)
+        corrupt = self.corrupt_clients + (self.corrupt_members if self.noise_by == "committee" else 0)
+        require(corrupt == 0, "plan: corrupt contributors, for whom this verifier has no bound")
+
     def _pack(self) -> None:
         """B², V, then f, Δ, W, L with B_e² and the steering s, then the chunks."""
         with localcontext() as context:
             context.prec = 60
             d, clip = Decimal(self.d), Decimal(self.C / self.x_max * self.clip)
-            usual = clip * clip + d / 4 + (20 * Decimal(2).ln()).sqrt() * (clip + d.sqrt() / 2)
+            bits = 10 if self.noise_by is None else 60
+            usual = clip * clip + d / 4 + (2 * bits * Decimal(2).ln()).sqrt() * (clip + d.sqrt() / 2)
             self.B2 = int(min(usual, (clip + d.sqrt()) ** 2))
+        if self.noise_by == "clients":
+            self.B2 = (math.isqrt(self.B2) + 1 + math.isqrt(self.Bn2) + 1) ** 2
         V = math.isqrt(self.B2)
-        largest = self.n_max * (max(V, self.max_weight) + 1) + 1
+        largest = self._summed(V) + self.a + 1
         fields = range(self.q.bit_length() // (largest.bit_length() + 1), 0, -1)
         require(any(self._fits(f, V) for f in fields), "plan: no packing fits")
         self.frames, self.ciphertext = [], 0
@@ -79,6 +99,11 @@ class ProvenPlan(Plan):
             self.frames.append(Frame(first, chunks, n, self.ciphertext, size))
             self.ciphertext += size
 
+    def _summed(self, V: int) -> int:
+        """What a coordinate of the sum stays within, but for what errors steer it by."""
+        members = self.T if self.noise_by == "committee" else 0
+        return max(self.n_max * V + members, self.n_max * self.max_weight)
+
     def _fits(self, f: int, V: int) -> bool:
         """Whether f fields a coefficient satisfy the inequalities; sets all numbers. One key, no corrupt client."""
         needed = -(-(self.d + 1) // f)
@@ -86,17 +111,14 @@ class ProvenPlan(Plan):
         self.J = self.step = -(-self.coefficients // self.N)
         self.keys = 1
         require(wide_enough(self.N * (1 + self.J)), "plan: more than one key")
-        self.E = error_bound(self.n_max, self.coefficients)
-        with localcontext() as context:
-            context.prec = 60
-            n, x = Decimal(self.coefficients), 40 * Decimal(2).ln()
-            self.Be2 = int(SIGMA**2 * (n + 2 * (n * x).sqrt() + 2 * x))
+        self.E = error_bound(self.a, self.coefficients)
+        self.Be2 = square_bound(SIGMA, self.coefficients, 40)
         s = 1
         while True:
-            self.L = self.n_max * (max(V, self.max_weight) + s) + 1
-            self.W, self.steering = self.L.bit_length() + 1, self.n_max * s + 1
+            self.L = self._summed(V) + self.a * s + 1
+            self.W, self.steering = self.L.bit_length() + 1, self.a * s + 1
             message = sum(self.L << self.W * k for k in range(f))
-            room = 2 * self.q - 1 - 4 * self.n_max * root_up(self.Be2)
+            room = 2 * self.q - 1 - 4 * self.a * root_up(self.Be2)
             self.delta = min(room // (4 * message + 1), 2**31)
             if self.delta <= 4 * self.E:
                 return False
@@ -140,7 +162,9 @@ class ProvenVector:
         record = b"SAse\x01" + blobs + le(stored["round_number"], 8) + sha256(plan.layout, *model)
         require(sha256(record).hex() == stored["session_record_sha256"], "session: record")
         at = 13 + 64 * plan.n_max
-        self.client = roster[13:at][64 * stored["client"] :][:64]
+        contributors = plan.n_max if plan.noise_by != "committee" else plan.a
+        require(stored["client"] < contributors, "contribution: not on the roster")
+        self.client = roster[13:][64 * stored["client"] :][:64]  # members stand behind the clients
         self.members = [roster[at + 64 * m :][:64] for m in range(plan.k)]
         self.prekeys = [prekey[77:109] for prekey in encoded]
 
@@ -208,14 +232,18 @@ class ProvenVector:
         require(max(map(abs, key)) < 60, "key: not short")
         grid = decode(plan, self.sid, self.rows, key, plan.L, plan.E, "contribution")
         require(grid == [*stored["grid"], stored["weight"]], "contribution: grid values")
-        require(sum(v * v for v in stored["grid"]) <= plan.B2, "contribution: norm")
-        require(1 <= stored["weight"] <= plan.max_weight, "contribution: weight")
+        member = stored["client"] >= plan.n_max
+        require(sum(v * v for v in stored["grid"]) <= (plan.Bn2 if member else plan.B2), "contribution: norm")
+        require(not member or max(map(abs, stored["grid"])) <= plan.T1, "contribution: coordinate")
+        require((0 if member else 1) <= stored["weight"] <= (0 if member else plan.max_weight), "contribution: weight")
+        require(("noise" in stored) == (plan.noise_by == "clients"), "contribution: noise")
 
 
 def verify_stored(stored: dict[str, Any]) -> str:
     """Return what a vector holds. Raises: Refused with the reason."""
     vector = ProvenVector(stored)
-    return f"{vector.plan.d} values for {vector.plan.k} members, a proof of {vector.plan.proof} bytes"
+    noise = "" if vector.plan.noise_by is None else f", noise by {vector.plan.noise_by}"
+    return f"{vector.plan.d} values for {vector.plan.k} members, a proof of {vector.plan.proof} bytes{noise}"
 
 
 if __name__ == "__main__":
