@@ -97,9 +97,8 @@ def test_the_library_draws_the_stored_residues() -> None:
 
 
 def test_the_generator_makes_the_stored_files_byte_for_byte(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(VECTORS.parent.parent)}
-    command = [sys.executable, str(VECTORS / "generate.py"), str(tmp_path)]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
+    command = [sys.executable, "-m", "tests.vectors.generate", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=VECTORS.parent.parent, capture_output=True)
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert made == {path.name: path.read_bytes() for path in FILES.glob("*.json")}
 
@@ -115,14 +114,14 @@ def verifier(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_verifier_shares_no_code_with_the_library() -> None:
     imported: set[str] = set()
-    for path in (VECTORS / "verify.py", VECTORS / "by_hand.py"):
+    for path in (VECTORS / f"{name}.py" for name in ("verify", "messages", "by_hand")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 assert node.module is not None and node.level == 0
                 imported.add(node.module.split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"by_hand", "cryptography"}
+    assert imported - set(sys.stdlib_module_names) == {"by_hand", "messages", "cryptography"}
     loaded = "import sys, verify; print(*{name.split('.')[0] for name in sys.modules})"
     command = [sys.executable, "-P", "-c", loaded]
     environment = {**os.environ, "PYTHONPATH": str(VECTORS)}

@@ -19,17 +19,8 @@ import numpy as np
 import secureagg as sa
 from secureagg.dp.mechanisms import Mechanism
 from secureagg.verification import Verdict, verify_many
-from tests.vectors.generate import (
-    add_noise,
-    contribute,
-    derived,
-    drawn_in,
-    seed_of,
-    seeded,
-    tensor_bytes,
-    updates,
-    write_all,
-)
+from tests.vectors.generate import derived, seed_of, tensor_bytes, updates, write_all
+from tests.vectors.staged import add_noise, contribute, drawn_in, seeded
 
 MIXED = sa.Layout(((3, 4), (), (0, 2), (150,)), ("float32", "float64", "float32", "float16"))
 

@@ -1,8 +1,9 @@
 """Verifies the stored contributions with proofs from its bytes alone, written from docs/wire-format.md.
 
 Shares no code with the library. What it covers: session and its record, the numbers of a plan with proofs, header,
-digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight: a client's,
-with noise of its own where the plan says so, or a member's noise. The proof itself is covered by the vectors in `proofs` and their verifier, here by its length and digest.
+digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight, of a
+client's contribution, with its own noise where the plan says so, or of a member's noise. The proof itself is covered by
+the vectors in `proofs` and their verifier, here by its length and digest.
 `python verify_proven.py FILE…` prints what each file holds, or the reason for which it is refused.
 """
 
@@ -44,7 +45,7 @@ from by_hand import (
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from verify import derive, session_id, verify
+from messages import derive, session_id, verify
 
 
 def root_up(square: int) -> int:
