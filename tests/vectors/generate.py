@@ -1,5 +1,5 @@
-"""Writes the stored rounds and the expansion: `python -m tests.vectors.generate DIRECTORY` (secureagg/selfcheck/stored to
-renew them).
+"""Writes the stored rounds, and the expansion: `python -m tests.vectors.generate DIRECTORY`
+(secureagg/selfcheck/stored to renew them).
 
 Rounds with noise are made by generate_noisy.py, out of `build` here.
 
