@@ -16,18 +16,24 @@ Written by `python -m tests.fuzz`; `tests/fuzz` runs the same {total:,} mutation
 
 Every field of every message is mutated in every class. A mutation is delivered as it is, or (*signed*, {signed:,} of
 them) with a proper signature by the party that would gain: client 2 for contributions and for dealings in requests,
-member 1 for prekeys, share checks and answers. Tallies, rosters, plans and layouts are signed by nobody, so a mutation
-reaches their parsers as it is. A client signs in three ways: digests and check polynomials made anew for what it
-sends, digests alone, or the signature alone. With proofs (*proven contribution*; fields are those of the header, the
-boxes and each section of the proof) it is digests alone, the signature alone, or, where ciphertext or boxes were
-altered, share check and proof made anew as well: what is then refused, only the proof refuses.
+member 1 for its noise, prekeys, share checks and answers. Tallies, rosters, plans and layouts are signed by nobody, so
+a mutation reaches their parsers as it is. A client signs in three ways: digests and check polynomials made anew for
+what it sends, digests alone, or the signature alone. With proofs (*proven contribution*; fields are those of the
+header, the boxes and each section of the proof) it is digests alone, the signature alone, or, where ciphertext or boxes
+were altered, share check and proof made anew as well: what is then refused, only the proof refuses.
+
+Noise is mutated and signed as contributions are. *Noisy contribution* is a client's with Skellam noise of its own,
+*member's noise* a committee member's discrete Gaussians beside the noise of the other three; of the two with proofs it
+is the client that adds discrete Gaussians, and the member Skellam noise.
 
 Rows above the line of `harmless` and `share check` entries are refusals by a named error that blames nobody but the
 sender; the sum, the set of clients and the journal are then as before. Of those that were let in:
 
 - *right sum with it*, *right sum without it*: the round was finished, and the mean was bit for bit what plain integers
-  find in the ciphertexts that entered, by the bounds of docs/protocol.md. *residual* counts those that the same
-  integers say must not be opened.
+  find in the ciphertexts that entered, by the bounds of docs/protocol.md. Where a member's noise is left out, it is the
+  member that is named, and the others open the sum, which holds theirs. *residual* counts those that the same integers
+  say must not be opened. One complaint of four members leaves nobody out; with proofs clients are judged by three
+  members, all of whom are needed, so what one of them refuses is left out.
 - *same answer*: the alteration was to what the receiver does not read (another member's box in a broadcast request).
 - *names another set*: client 2 signed two different contributions; members shown different ones sign different
   digests, and their answers do not add up.

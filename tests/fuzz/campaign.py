@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
-from tests.fuzz import client_side, member_side, proven_side, public_side
+from tests.fuzz import client_side, member_side, noisy_side, proven_side, public_side
 from tests.fuzz.client_side import Row
 from tests.fuzz.sequences import misplaced
 from tests.fuzz.world import World, make_world
@@ -18,8 +19,12 @@ __all__ = ["SEED", "Campaign", "run"]
 SEED = 20261122
 # How often each class of mutation is drawn for each field of a message.
 ROUNDS: dict[str, tuple[Callable[[World, int, random.Random], Iterator[Row]], int]] = {
-    "contribution": (client_side.contributions, 20),
+    "contribution": (client_side.contributions, 12),
     "proven contribution": (proven_side.contributions, 2),
+    "noisy contribution": (noisy_side.contributions, 2),
+    "member's noise": (noisy_side.noise, 2),
+    "proven noisy contribution": (noisy_side.proven_contributions, 1),
+    "member's proven noise": (noisy_side.proven_noise, 1),
     "request": (client_side.requests, 3),
     "share check": (member_side.share_checks, 10),
     "reveal answer": (member_side.answers, 10),
@@ -75,14 +80,14 @@ class Campaign:
 
 
 def run(seed: int = SEED) -> Campaign:
-    """Run everything; some twenty seconds."""
+    """Run everything; half a minute."""
     campaign = Campaign()
     with make_world() as world:
         sources: dict[str, Callable[[], Iterator[Row]]] = {
             name: partial(source, world, rounds, random.Random(f"{seed} {name}"))
             for name, (source, rounds) in ROUNDS.items()
         }
-        sources["any, misplaced"] = partial(misplaced, world)
+        sources["any, misplaced"] = lambda: chain(misplaced(world), noisy_side.misplaced(world))
         for message, rows in sources.items():
             for kind, signed, verdict in rows():
                 campaign.counts[(message, kind, signed, verdict.check)] += 1

@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
-from secureagg.errors import FaultyClientError
+import secureagg as sa
+from secureagg.errors import FaultyClientError, FaultyMemberError
 from secureagg.exchange import CHECK, EVERY_MEMBER, REVEAL, Request, RevealAnswer, ShareCheck, request_digest
 from secureagg.payload import Dealing, Header
 from secureagg.roster import Label
@@ -15,7 +16,7 @@ from tests.fuzz.mutations import Field, mutations
 from tests.fuzz.outcome import Verdict, judge
 from tests.fuzz.world import MALLORY, MEMBERS, World
 
-__all__ = ["Row", "contributions", "requests"]
+__all__ = ["Row", "contributions", "delivered", "in_order", "requests", "require_blamed"]
 
 SIGNING = ("digests and share check made anew", "digests made anew", "as it stands")
 Row = tuple[str, bool, Verdict]  # mutation class, signed by the mutating party, what became of it
@@ -41,8 +42,8 @@ def in_order(sizes: list[tuple[str, int]]) -> list[Field]:
     return fields
 
 
-def signed_by_mallory(world: World, encoded: bytes, how: str) -> bytes:
-    """Return the contribution with Mallory's signature over what it now says; SIGNING says what else is made anew.
+def signed_by_sender(world: World, encoded: bytes, how: str) -> bytes:
+    """Return the contribution with its sender's signature over what it now says; SIGNING says what else is made anew.
 
     Bytes of another length are signed as far as they go: they still have to be refused for their length.
     """
@@ -58,47 +59,56 @@ def signed_by_mallory(world: World, encoded: bytes, how: str) -> bytes:
     client_id = int.from_bytes(at["client id"], "little")
     dealing = Header(client_id, b"", at["ephemeral"], frames, boxes, at["share check"]).dealing()
     check = world.dealer.check(dealing.challenge(sid)) if how == SIGNING[0] else dealing.check
-    signature = world.everyone.clients[MALLORY].sign(Label.CONTRIBUTION, replace(dealing, check=check).message(sid))
+    signature = world.identity.sign(Label.CONTRIBUTION, replace(dealing, check=check).message(sid))
     body = b"".join([*frames, *boxes, check]) + whole[plan.header_bytes :]
     signed = whole[:41] + signature + at["ephemeral"] + body
     return signed[: len(encoded)] + encoded[plan.bytes_per_client :]
 
 
 def contributions(world: World, rounds: int, draw: random.Random) -> Iterator[Row]:
-    """Every field of Mallory's contribution in every class, as is and signed anew, delivered to an aggregator."""
-    payload, fields = world.payloads[MALLORY], contribution_fields(world)
-    others = [*world.payloads[:2], world.everyone.contribution(MALLORY), world.everyone.contribution(3)]
-    others.append(world.everyone.contribution(MALLORY, session=world.everyone.session_of(2)))
-    aggregator = world.aggregator((0, 1))
+    """Every field of the sender's contribution in every class, as is and signed anew, delivered to an aggregator."""
+    payload, fields = world.payloads[world.sender], contribution_fields(world)
+    others = [*(world.payloads[each] for each in world.others), world.another(world.sender), world.another(3)]
+    others.append(world.another(world.sender, world.everyone.session_of(2)))
+    aggregator = world.aggregator(world.others)
 
     def deliver(encoded: bytes) -> str:
         nonlocal aggregator
         before = aggregator
         try:
-            before.admit(encoded)
-        except FaultyClientError as error:
-            require_blamed(error, int.from_bytes(encoded[37:41], "little"))
-            raise
+            return delivered(world, before, encoded)
         finally:
-            if before.clients == (0, 1):
-                assert world.unchanged(before), "a refused contribution changed the sum"
-            else:
-                aggregator = world.aggregator((0, 1))
-        assert before.clients == (0, 1, MALLORY), "somebody else was admitted"
-        return world.finish(before, encoded)
+            if before._spool.fixed or before._sum.contributors != world.others:
+                aggregator = world.aggregator(world.others)
 
     for number, mutation in enumerate(mutations(payload, fields, others, rounds, draw)):
         if number % 2:
             yield mutation.kind, False, judge(lambda m=mutation: deliver(m.encoded))
         whole = len(mutation.encoded) == len(payload)
-        encodings = [signed_by_mallory(world, mutation.encoded, how) for how in (SIGNING if whole else SIGNING[:1])]
+        encodings = [signed_by_sender(world, mutation.encoded, how) for how in (SIGNING if whole else SIGNING[:1])]
         for encoded in dict.fromkeys(encodings):
             if encoded not in (payload, mutation.encoded):
                 yield mutation.kind, True, judge(lambda e=encoded: deliver(e))
 
 
-def require_blamed(error: FaultyClientError, claimed: int) -> None:
-    assert error.client_id == claimed, f"client {error.client_id} blamed for what claims to be of {claimed}"
+def delivered(world: World, aggregator: sa.Aggregator, encoded: bytes) -> str:
+    """Deliver what the sender made to an aggregator that holds the others' contributions; return why that is right."""
+    try:
+        aggregator.admit(encoded)
+    except (FaultyClientError, FaultyMemberError) as error:
+        require_blamed(error, int.from_bytes(encoded[37:41], "little"), world.everyone.plan.clients)
+        raise
+    finally:
+        if aggregator._sum.contributors == world.others:
+            assert world.unchanged(aggregator), "a refused contribution changed the sum"
+    assert aggregator._sum.contributors == tuple(sorted(world.payloads)), "somebody else was admitted"
+    return world.finish(aggregator, encoded)
+
+
+def require_blamed(error: FaultyClientError | FaultyMemberError, claimed: int, clients: int) -> None:
+    """Assert that a contribution's fault is laid to whom it claims to be from: of `clients`, or of the members."""
+    blamed = error.client_id if isinstance(error, FaultyClientError) else clients + error.member_id
+    assert blamed == claimed, f"contributor {blamed} blamed for what claims to be of {claimed}"
 
 
 def request_fields(world: World, carried: int) -> list[Field]:

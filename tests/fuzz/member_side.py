@@ -13,11 +13,10 @@ from tests.federation import same
 from tests.fuzz.client_side import Row, in_order
 from tests.fuzz.mutations import Field, mutations
 from tests.fuzz.outcome import judge
-from tests.fuzz.world import World
+from tests.fuzz.world import LIAR, World
 
-__all__ = ["LIAR", "answers", "prekeys", "share_checks", "signed_by_liar"]
+__all__ = ["answers", "prekeys", "share_checks", "signed_by_liar"]
 
-LIAR = 1  # the member who mutates and signs what it sends
 HEAD = (("magic", 4), ("version", 1), ("session id", 32), ("member id", 1), ("request", 32), ("count", 4))
 
 

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 import secureagg as sa
-from secureagg.errors import FaultyClientError
+from secureagg.contribution import write_contribution
+from secureagg.errors import FaultyClientError, FaultyMemberError
 from secureagg.he.deal import Dealer
 from secureagg.he.masking import polynomials
 from secureagg.he.total import unpack_frame
@@ -23,26 +25,36 @@ from secureagg.zk import merkle
 from secureagg.zk.proof import HASH_BYTES
 from secureagg.zk.relations import Instance
 from secureagg.zk.soundness import LINEAR_REPETITIONS, PRODUCT_REPETITIONS, PROXIMITY_REPETITIONS
-from tests.federation import Federation, same
+from tests.federation import Federation, mean_of, same
 from tests.fuzz.client_side import Row, in_order, require_blamed
 from tests.fuzz.mutations import Field, mutations
 from tests.fuzz.outcome import judge
-from tests.fuzz.world import MALLORY, SHAPES, World
+from tests.fuzz.world import MALLORY, SHAPES, World, own_grid
 from tests.proving import ProvenParts, forged, proven_federation
 from tests.zk.lying import Claim, Liar
 
-__all__ = ["contributions", "proof_fields"]
+__all__ = ["contributions", "mutated", "proof_fields"]
 
 
 @dataclass
 class ProvenWorld:
-    """Clients 0, 1 and Mallory of four, three members; `sent` is Mallory's honest contribution."""
+    """Clients 0, 1 and 2 of four, and the noise of all members where the committee adds it.
+
+    sender: the id of who mutates; sent: its honest contribution; payloads: the others'; grids: what they all encrypt.
+    """
 
     everyone: Federation
-    payloads: list[bytes]
+    sender: int
+    payloads: dict[int, bytes]
+    grids: dict[int, list[int]]
     sent: ProvenParts
     dealer: Dealer
     claim: Claim
+
+    @property
+    def identity(self) -> sa.Identity:
+        """The sender's."""
+        return [*self.everyone.clients, *self.everyone.member_identities][self.sender]
 
     @property
     def session(self) -> sa.Session:
@@ -50,7 +62,7 @@ class ProvenWorld:
 
     def aggregator(self) -> sa.Aggregator:
         aggregator = sa.Aggregator(self.session)
-        for payload in self.payloads:
+        for payload in self.payloads.values():
             aggregator.admit(payload)
         return aggregator
 
@@ -67,22 +79,24 @@ class ProvenWorld:
         self._prekeys = [member._journal.stored_prekey(1) or b"" for member in self.everyone.members]
 
     def finish(self, aggregator: sa.Aggregator) -> str:
-        """Run the rest of a round in which Mallory was admitted; return why its outcome is right."""
-        members, session = self.members(), self.session
+        """Run the rest of a round in which the sender was admitted; return why its outcome is right."""
+        members, session, plan = self.members(), self.session, self.everyone.plan
         check = aggregator.share_check()
         request = aggregator.close([member.check(session, check) for member in members])
-        result = aggregator.open([member.respond(session, request) for member in members])
-        included = MALLORY in request.clients
-        assert same(result.mean, self.everyone.expected([0, 1, MALLORY] if included else [0, 1])), "a wrong sum"
-        assert not result.faults and set(result.refused) == (set() if included else {MALLORY})
+        result = aggregator.open([members[m].respond(session, request) for m in aggregator.asked])
+        included = self.sender in request.clients
+        *sums, weight = (sum(column) for column in zip(*(self.grids[each] for each in request.clients), strict=True))
+        assert same(result.mean, mean_of(plan, sums, weight)), "a wrong sum"
+        left_out = {*result.refused, *(plan.clients + member for member in result.faults)}
+        assert left_out == (set() if included else {self.sender}), "somebody else is blamed"
         return "harmless: right sum with it" if included else "share check: right sum without it"
 
 
 @contextmanager
-def make_proven_world() -> Iterator[ProvenWorld]:
-    """Make a world on the smallest ring, of two frames as the other one, with Mallory's dealing and commitment."""
+def make_proven_world(sender: int = MALLORY, **changes: object) -> Iterator[ProvenWorld]:
+    """Make a world on the smallest ring, in frames as the other one, with the sender's dealing and commitment."""
     layout = sa.Layout.of([np.zeros(shape, dtype) for shape, dtype in SHAPES])
-    with proven_federation(parameters="INSECURE_N16_Q52", layout=layout) as everyone:
+    with proven_federation(parameters="INSECURE_N16_Q52", layout=layout, **changes) as everyone:
         packing = everyone.plan.packing
         assert all(first < last for first, last in map(packing.frame_coordinates, packing.frames))
         dealers: list[Dealer] = []
@@ -96,15 +110,50 @@ def make_proven_world() -> Iterator[ProvenWorld]:
             claims.append(claim)
             return claim
 
-        sent = forged(everyone, MALLORY, deal=deal, claim=committed)
-        payloads = [everyone.contribution(i) for i in range(2)]
-        yield ProvenWorld(everyone, payloads, sent, dealers[0], claims[0])
+        plan = everyone.plan
+        contributors = [0, 1, MALLORY, *range(plan.clients, plan.contributors)]
+        grids = {contributor: own_grid(everyone, contributor) for contributor in contributors}
+        *values, weight = grids[sender]
+        sent = forged(everyone, sender, grid=values, weight=weight, deal=deal, claim=committed)
+        payloads = {each: honest(everyone, each, grids[each]) for each in contributors if each != sender}
+        yield ProvenWorld(everyone, sender, payloads, grids, sent, dealers[0], claims[0])
 
 
-def proof_fields(plan: sa.RoundPlan) -> list[tuple[str, int]]:
+def honest(everyone: Federation, contributor: int, grid: list[int], session: sa.Session | None = None) -> bytes:
+    """Return this contributor's message as the library makes it of these values, the weight last."""
+    encoded = bytearray(everyone.plan.contribution_bytes(contributor))
+
+    def write(offset: int, part: bytes | bytearray) -> None:
+        encoded[offset : offset + len(part)] = part
+
+    identity = [*everyone.clients, *everyone.member_identities][contributor]
+    write_contribution(session or everyone.session, contributor, identity, Known(np.array(grid)), write)
+    return bytes(encoded)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Values that are encrypted as they are, the weight last."""
+
+    coordinates: NDArray[np.int64]
+
+    @property
+    def weight(self) -> int:
+        return int(self.coordinates[-1])
+
+    @property
+    def values(self) -> NDArray[np.int64]:
+        return self.coordinates[:-1]
+
+    def between(self, first: int, last: int) -> NDArray[np.int64]:
+        return self.coordinates[first:last]
+
+
+def proof_fields(plan: sa.RoundPlan, contributor: int) -> list[tuple[str, int]]:
     """Return the sections of a proof with their lengths in bytes; elements of 52 bits are cut at whole bytes."""
-    assert plan.statement is not None
-    shape = plan.statement.shape
+    statement = plan.statement_of(contributor)
+    assert statement is not None
+    shape = statement.shape
     counts = {
         "sums": LINEAR_REPETITIONS,
         "linear responses": LINEAR_REPETITIONS * shape.linear_degree,
@@ -121,11 +170,11 @@ def proof_fields(plan: sa.RoundPlan) -> list[tuple[str, int]]:
     for oracle in ("first", "second"):
         sizes += [(f"{oracle} salts", merkle.SALT_BYTES * shape.queries)]
         sizes += [(f"{oracle} path", HASH_BYTES * shape.path_nodes)]
-    assert sum(size for _, size in sizes) == plan.proof_bytes
+    assert sum(size for _, size in sizes) == statement.proof_bytes
     return sizes
 
 
-def contribution_fields(plan: sa.RoundPlan) -> list[Field]:
+def contribution_fields(plan: sa.RoundPlan, contributor: int) -> list[Field]:
     """Return the fields of a contribution with a proof; docs/wire-format.md names them."""
     members = range(plan.committee.size)
     sizes = [("magic", 4), ("version", 1), ("session id", 32), ("client id", 4), ("signature", 64), ("ephemeral", 32)]
@@ -134,13 +183,13 @@ def contribution_fields(plan: sa.RoundPlan) -> list[Field]:
     sizes += [("commitment", 32), ("digest of the proof", 32)]
     sizes += [(f"frame {i}", frame.size) for i, frame in enumerate(plan.packing.frames)]
     sizes += [(f"box {m}", plan.box_bytes) for m in members]
-    return in_order([*sizes, *proof_fields(plan)])
+    return in_order([*sizes, *proof_fields(plan, contributor)])
 
 
 def parts_at(world: ProvenWorld, encoded: bytes) -> ProvenParts:
     """Read a contribution by its places, whatever it says."""
     plan = world.everyone.plan
-    at = {field.name: encoded[field.start : field.stop] for field in contribution_fields(plan)}
+    at = {field.name: encoded[field.start : field.stop] for field in contribution_fields(plan, world.sender)}
 
     def each(prefix: str) -> tuple[bytes, ...]:
         return tuple(part for name, part in at.items() if name.startswith(prefix))
@@ -155,15 +204,15 @@ def parts_at(world: ProvenWorld, encoded: bytes) -> ProvenParts:
         at["commitment"],
         at["digest of the proof"],
     )
-    return ProvenParts(header, each("frame "), each("box "), encoded[len(encoded) - plan.proof_bytes :])
+    return ProvenParts(header, each("frame "), each("box "), encoded[plan.proof_start :])
 
 
-def signed_by_mallory(world: ProvenWorld, encoded: bytes) -> Iterator[bytes]:
-    """Yield the contribution with Mallory's signature over what it now says: as it stands; with digests made anew; and
-    where neither header nor proof were meant, with share check and proof made anew too.
+def signed_by_sender(world: ProvenWorld, encoded: bytes) -> Iterator[bytes]:
+    """Yield the contribution with its sender's signature over what it now says: as it stands; with digests made anew;
+    and where neither header nor proof were meant, with share check and proof made anew too.
     """
-    plan, session, me = world.everyone.plan, world.session, world.everyone.clients[MALLORY]
-    if len(encoded) != plan.bytes_per_client:
+    plan, session, me = world.everyone.plan, world.session, world.identity
+    if len(encoded) != plan.contribution_bytes(world.sender):
         return
     parts = parts_at(world, encoded)
     start = encoded[:41]
@@ -178,7 +227,7 @@ def signed_by_mallory(world: ProvenWorld, encoded: bytes) -> Iterator[bytes]:
 
 
 def proven_again(world: ProvenWorld, parts: ProvenParts) -> ProvenParts | None:
-    """Return the parts with commitment, share check and proof of what Mallory knows; None if nothing can be proven."""
+    """Return the parts with commitment, share check and proof of what their sender knows; None if that is nothing."""
     plan, session = world.everyone.plan, world.session
     try:
         unpacked = [unpack_frame(plan.packing, i, frame).reshape(-1) for i, frame in enumerate(parts.frames)]
@@ -203,32 +252,40 @@ def proven_again(world: ProvenWorld, parts: ProvenParts) -> ProvenParts | None:
 def contributions(world: World, rounds: int, draw: random.Random) -> Iterator[Row]:
     """Every field of Mallory's proven contribution in every class, as is and signed anew, sent to an aggregator."""
     with make_proven_world() as proven:
-        everyone, session = proven.everyone, proven.session
-        payload = proven.sent.signed(session, everyone.clients[MALLORY])
-        others = [*proven.payloads, everyone.contribution(MALLORY), everyone.contribution(3)]
-        others.append(everyone.contribution(MALLORY, session=everyone.session_of(2)))
-        aggregator, frames = proven.aggregator(), range(len(everyone.plan.packing.frames))
-        honest = [aggregator._sum.total.frame(index) for index in frames]
+        yield from mutated(proven, rounds, draw)
 
-        def deliver(encoded: bytes) -> str:
-            nonlocal aggregator
-            before = aggregator
-            try:
-                before.admit(encoded)
-            except FaultyClientError as error:
-                require_blamed(error, int.from_bytes(encoded[37:41], "little"))
-                raise
-            finally:
-                if before.clients == (0, 1):
-                    assert [before._sum.total.frame(index) for index in frames] == honest, "a refusal changed the sum"
-                else:
-                    aggregator = proven.aggregator()
-            assert before.clients == (0, 1, MALLORY), "somebody else was admitted"
-            return proven.finish(before)
 
-        for number, mutation in enumerate(mutations(payload, contribution_fields(everyone.plan), others, rounds, draw)):
-            if number % 2:
-                yield mutation.kind, False, judge(lambda m=mutation: deliver(m.encoded))
-            for encoded in dict.fromkeys(signed_by_mallory(proven, mutation.encoded)):
-                if encoded not in (payload, mutation.encoded):
-                    yield mutation.kind, True, judge(lambda e=encoded: deliver(e))
+def mutated(world: ProvenWorld, rounds: int, draw: random.Random) -> Iterator[Row]:
+    """Every field of the sender's contribution in every class, as is and signed anew, sent to an aggregator."""
+    everyone, session, sender = world.everyone, world.session, world.sender
+    payload = world.sent.signed(session, world.identity)
+    others = [each for each in world.payloads.values() if len(each) == len(payload)]
+    others.append(honest(everyone, sender, own_grid(everyone, sender)))
+    others.append(honest(everyone, sender, own_grid(everyone, sender), everyone.session_of(2)))
+    others_ids = tuple(world.payloads)
+    aggregator, frames = world.aggregator(), range(len(everyone.plan.packing.frames))
+    unaltered = [aggregator._sum.total.frame(index) for index in frames]
+
+    def deliver(encoded: bytes) -> str:
+        nonlocal aggregator
+        before = aggregator
+        try:
+            before.admit(encoded)
+        except (FaultyClientError, FaultyMemberError) as error:
+            require_blamed(error, int.from_bytes(encoded[37:41], "little"), everyone.plan.clients)
+            raise
+        finally:
+            if before._sum.contributors == others_ids:
+                assert [before._sum.total.frame(index) for index in frames] == unaltered, "a refusal changed the sum"
+            else:
+                aggregator = world.aggregator()
+        assert before._sum.contributors == tuple(sorted((*others_ids, sender))), "somebody else was admitted"
+        return world.finish(before)
+
+    fields = contribution_fields(everyone.plan, sender)
+    for number, mutation in enumerate(mutations(payload, fields, others, rounds, draw)):
+        if number % 2:
+            yield mutation.kind, False, judge(lambda m=mutation: deliver(m.encoded))
+        for encoded in dict.fromkeys(signed_by_sender(world, mutation.encoded)):
+            if encoded not in (payload, mutation.encoded):
+                yield mutation.kind, True, judge(lambda e=encoded: deliver(e))

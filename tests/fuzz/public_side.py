@@ -50,7 +50,7 @@ def tallies(world: World, rounds: int, draw: random.Random) -> Iterator[Row]:
     sizes += [(f"frame {i}", frame.size) for i, frame in enumerate(packing.frames)]
 
     def deliver(encoded: bytes) -> str:
-        sa.verify_tally(session, encoded, mine=world.payloads[0], contributions=world.payloads)
+        sa.verify_tally(session, encoded, mine=world.payloads[0], contributions=world.payloads.values())
         raise AssertionError("an altered tally passed")
 
     others = [messages[1].ljust(len(messages[0]), b"\0")]

@@ -146,7 +146,7 @@ def _opened_with(world: World, encoded: bytes) -> str:
 
 def _twice(world: World) -> Iterator[Row]:
     """Every message delivered a second time."""
-    for payload in world.payloads:
+    for payload in world.payloads.values():
         yield "duplicated", False, judge(lambda p=payload: str(world.aggregator().admit(p)))
 
     def repeat(play: Callable[[], bytes]) -> str:
