@@ -172,6 +172,7 @@ ALTERATIONS: list[tuple[str, Callable[[Stored], None]]] = [
     ("box of member 0: it does not open", lambda s: s["member_seeds"].reverse()),
     ("contribution: grid values", lambda s: s["grid"].__setitem__(0, s["grid"][0] + 1)),
     ("contribution: grid values", lambda s: s.update(weight=2)),
+    ("contribution: noise", lambda s: s.update(noise=[0] * 163)),
 ]
 
 
@@ -196,7 +197,7 @@ OF_NOISE: list[tuple[str, str, Callable[[Stored], None]]] = [
     ("proven-noise", "contribution: signature", flip(lambda s: 41)),
     ("proven-noise", "contribution: grid values", lambda s: s.update(weight=1)),
     ("proven-noise", "contribution: grid values", lambda s: s["grid"].__setitem__(0, s["grid"][0] + 1)),
-    ("proven-noise", "contribution: noise", lambda s: s.update(noise=s["grid"])),
+    ("proven-own-noise", "contribution: grid values", lambda s: s["noise"].__setitem__(0, s["noise"][0] + 2)),
     ("proven-own-noise", "contribution: noise", lambda s: s.pop("noise") and None),
 ]
 

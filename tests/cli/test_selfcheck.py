@@ -22,12 +22,12 @@ def test_says_that_all_laws_hold(invoke: Invoke, tmp_path: Path) -> None:
     assert ended.code == ExitCode.OK
     first, *_, verdict = ended.out.splitlines()
     assert first.startswith("secureagg ") and first.endswith(", quick, seed 12")
-    assert verdict.startswith("All 7 laws that were checked hold. ")
-    assert ended.err.splitlines()[-7:] == [
+    assert verdict.startswith("All 14 laws that were checked hold. ")
+    assert ended.err.splitlines()[-14:] == [
         f"holds: {law.title} ({law.quick})" for law in LAWS if law.title == "ledger/file" or law.subject == "vectors"
     ]
     found = json.loads(file.read_text())
-    assert (found["sound"], found["seed"], found["mode"], len(found["laws"])) == (True, 12, "quick", 7)
+    assert (found["sound"], found["seed"], found["mode"], len(found["laws"])) == (True, 12, "quick", 14)
     assert found["laws"][0] == {
         "law": "ledger/file",
         "claim": found["laws"][0]["claim"],
@@ -50,11 +50,11 @@ def test_a_broken_law_is_told_with_how_to_run_it_again(
     assert ended.code == ExitCode.BROKEN_LAW == 9
     found = json.loads(file.read_text())
     lines = ended.out.splitlines()
-    assert lines[-1].startswith("1 of 7 laws BROKEN: do not use this installation. ")
+    assert lines[-1].startswith("1 of 14 laws BROKEN: do not use this installation. ")
     assert f"  run it again: secureagg selfcheck --seed {found['seed']} --only ledger/file" in lines
     broken = next(line for line in lines if line.startswith("BROKEN: "))
     assert broken == f"BROKEN: ledger/file: {found['laws'][0]['reason']}"
-    assert not found["sound"] and [law["status"] for law in found["laws"]] == ["broken", *["holds"] * 6]
+    assert not found["sound"] and [law["status"] for law in found["laws"]] == ["broken", *["holds"] * 13]
     again = invoke("selfcheck", "--seed", str(found["seed"]), "--only", "ledger/file")
     assert again.code == ExitCode.BROKEN_LAW and broken in again.out.splitlines()
 
@@ -105,6 +105,10 @@ def test_runs_with_the_command_line_alone_and_tells_what_it_left_out(spawn: Spaw
     ended = spawn("selfcheck", *FEW, "--only", "seal", "--only", "ledger/budget", before=before, cwd=tmp_path)
     assert ended.code == ExitCode.OK, ended.err
     *_, verdict = ended.out.splitlines()
-    assert verdict.startswith("All 7 laws that were checked hold; 3 not checked. ")
-    for title, package, extra in (("seal/keys", "tenseal", "tenseal"), ("ledger/budget", "dp-accounting", "dp")):
+    assert verdict.startswith("All 7 laws that were checked hold; 10 not checked. ")
+    for title, package, extra in (
+        ("seal/keys", "tenseal", "tenseal"),
+        ("ledger/budget", "dp-accounting", "dp"),
+        ("vectors/noisy-central", "dp-accounting", "dp"),
+    ):
         assert f"not checked: {title}: {package} is not installed; run: pip install 'secureagg[{extra}]'" in ended.out

@@ -6,7 +6,10 @@ Written from docs/wire-format.md, as by_hand.py; shares no code with the library
 from __future__ import annotations
 
 import hmac
+import math
+import struct
 from dataclasses import dataclass
+from typing import Any
 
 from by_hand import Fields, Plan, Refused, Rows, labelled, le, require, residues, sha256, unpack, words
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -130,3 +133,20 @@ def answer(
     require(member < len(members), f"{what}: not on the roster")
     verify(members[member], label, encoded[5:-64], signature, f"{what} of member {member}")
     return member, about, complaints, sums
+
+
+def require_rounded(plan: Plan, each: dict[str, Any], what: str) -> None:
+    """That the grid values are roundings of the update, with the client's noise where it adds any."""
+    values = [
+        x
+        for tensor, (code, size) in zip(each["update"], plan.tensors, strict=True)
+        for x in struct.unpack(f"<{size}{code}", bytes.fromhex(tensor))
+    ]
+    norm = math.sqrt(math.fsum(x * x for x in values))
+    factor = min(1.0, plan.clip / norm if norm else 1.0)
+    require(("noise" in each) == (plan.noise_by == "clients"), f"{what}: noise")
+    for x, v, noise in zip(values, each["grid"], each.get("noise", [0] * plan.d), strict=True):
+        clamped = min(max(x * factor, -plan.x_max), plan.x_max)
+        exact = clamped * plan.C / plan.x_max * each["weight"] / plan.max_weight
+        require(abs(v - noise - exact) < 1 + 1e-6, f"{what}: grid values")
+        require(abs(noise) <= plan.T, f"{what}: noise beyond its bound")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -41,6 +40,7 @@ from messages import (
     derive,
     request,
     request_digest,
+    require_rounded,
     session_id,
     shares,
     verify,
@@ -121,26 +121,9 @@ class Vector:
             complaints = [m for m in range(plan.k) if found[m] is None]
             require(complaints == each["unacceptable_to"], f"contribution {given.client}: share check")
             if given.client < plan.n_max:
-                self._rounded(each, f"contribution {given.client}")
+                require_rounded(plan, each, f"contribution {given.client}")
             self._opened(each, given)
         require(list(self.given) == sorted(self.given), "contributions: order")
-
-    def _rounded(self, each: dict[str, Any], what: str) -> None:
-        """That the grid values are roundings of the update, with the client's noise where it adds any."""
-        plan = self.plan
-        values = [
-            x
-            for tensor, (code, size) in zip(each["update"], plan.tensors, strict=True)
-            for x in struct.unpack(f"<{size}{code}", bytes.fromhex(tensor))
-        ]
-        norm = math.sqrt(math.fsum(x * x for x in values))
-        factor = min(1.0, plan.clip / norm if norm else 1.0)
-        require(("noise" in each) == (plan.noise_by == "clients"), f"{what}: noise")
-        for x, v, noise in zip(values, each["grid"], each.get("noise", [0] * plan.d), strict=True):
-            clamped = min(max(x * factor, -plan.x_max), plan.x_max)
-            exact = clamped * plan.C / plan.x_max * each["weight"] / plan.max_weight
-            require(abs(v - noise - exact) < 1 + 1e-6, f"{what}: grid values")
-            require(abs(noise) <= plan.T, f"{what}: noise beyond its bound")
 
     def _opened(self, each: dict[str, Any], given: Contribution) -> None:
         """That the contribution encrypts the grid values and the weight, which is 0 under noise alone."""

@@ -1,4 +1,4 @@
-"""Verifies the stored contributions with proofs from its bytes alone, written from docs/wire-format.md.
+"""Verifies the stored contributions with proofs from their bytes alone, written from docs/wire-format.md.
 
 Shares no code with the library. What it covers: session and its record, the numbers of a plan with proofs, header,
 digests, signature, boxes, shares over F_q, and that the dealt key opens the ciphertext to values and weight, of a
@@ -45,7 +45,7 @@ from by_hand import (
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from messages import derive, session_id, verify
+from messages import derive, require_rounded, session_id, verify
 
 
 def root_up(square: int) -> int:
@@ -237,7 +237,8 @@ class ProvenVector:
         require(sum(v * v for v in stored["grid"]) <= (plan.Bn2 if member else plan.B2), "contribution: norm")
         require(not member or max(map(abs, stored["grid"])) <= plan.T1, "contribution: coordinate")
         require((0 if member else 1) <= stored["weight"] <= (0 if member else plan.max_weight), "contribution: weight")
-        require(("noise" in stored) == (plan.noise_by == "clients"), "contribution: noise")
+        if not member:
+            require_rounded(plan, stored, "contribution")
 
 
 def verify_stored(stored: dict[str, Any]) -> str:
