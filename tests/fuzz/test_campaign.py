@@ -41,17 +41,19 @@ def test_every_check_refuses_something(campaign: Campaign) -> None:
         assert met[(outcome,)] >= 20
 
 
-def test_altered_noise_is_met_by_every_check_of_a_contribution(campaign: Campaign) -> None:
+@pytest.mark.parametrize(
+    ("message", "last"),
+    [
+        ("noisy contribution", "residual"),
+        ("member's noise", "residual"),
+        ("proven noisy contribution", "proof"),
+        ("member's proven noise", "proof"),
+    ],
+)
+def test_altered_noise_meets_every_check_of_a_contribution(campaign: Campaign, message: str, last: str) -> None:
     met = campaign.by(0, 3)
-    for message, proven in (
-        ("noisy contribution", False),
-        ("member's noise", False),
-        ("proven noisy contribution", True),
-        ("member's proven noise", True),
-    ):
-        checks = ["length", "signature", "digest of a part", "session id", "on the roster", "canonical residue"]
-        checks += ["share check: right sum without it", "proof" if proven else "residual"]
-        assert not {check for check in checks if not met[(message, check)]}, message
+    for check in ("length", "signature", "digest of a part", "session id", "share check: right sum without it", last):
+        assert met[(message, check)] >= 5, check
 
 
 def test_the_page_is_of_this_campaign(campaign: Campaign) -> None:
