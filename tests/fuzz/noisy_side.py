@@ -56,7 +56,7 @@ def misplaced(world: World) -> Iterator[Row]:
         everyone, session, noise = noisy.everyone, noisy.session, noisy.payloads[NOISE_ID]
         own = NOISE_ID.to_bytes(4, "little")
         elsewhere = noisy.another(NOISE_ID, everyone.session_of(2))
-        stolen = [noisy.payloads[each][:37] + own + noisy.payloads[each][41:] for each in (MALLORY, 4)]
+        stolen = [noisy.payloads[each][:37] + own + noisy.payloads[each][41:] for each in (1, 4)]
         as_client = noise[:37] + (3).to_bytes(4, "little") + noise[41:]
         for kind, encoded in (
             ("replayed elsewhere", elsewhere),

@@ -38,7 +38,7 @@ __all__ = ["contributions", "mutated", "proof_fields"]
 
 @dataclass
 class ProvenWorld:
-    """Clients 0, 1 and 2 of four, and the noise of all members where the committee adds it.
+    """Clients 0, 1 and, if it is who mutates, 2 of four, and the noise of all members where the committee adds it.
 
     sender: the id of who mutates; sent: its honest contribution; payloads: the others'; grids: what they all encrypt.
     """
@@ -111,7 +111,7 @@ def make_proven_world(sender: int = MALLORY, **changes: object) -> Iterator[Prov
             return claim
 
         plan = everyone.plan
-        contributors = [0, 1, MALLORY, *range(plan.clients, plan.contributors)]
+        contributors = sorted({0, 1, sender, *range(plan.clients, plan.contributors)})
         grids = {contributor: own_grid(everyone, contributor) for contributor in contributors}
         *values, weight = grids[sender]
         sent = forged(everyone, sender, grid=values, weight=weight, deal=deal, claim=committed)

@@ -41,7 +41,8 @@ def own_grid(everyone: Federation, contributor: int) -> list[int]:
 
 @dataclass
 class World:
-    """Clients 0, 1 and 2 of four take part, and where the committee adds noise all four members, of whom three open.
+    """Clients 0, 1 and, if it is who mutates, 2 of four take part; where the committee adds noise, all four members, of
+    whom three open.
 
     sender: the id of who mutates, MALLORY's or of the LIAR's noise; payloads: what was sent, by who sent it.
     """
@@ -51,9 +52,9 @@ class World:
     payloads: dict[int, bytes] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        everyone, clients = self.everyone, self.everyone.plan.clients
+        everyone, plan = self.everyone, self.everyone.plan
         parts, self.dealer = dealing(everyone, self.sender, grid=own_grid(everyone, self.sender))
-        for contributor in (0, 1, MALLORY, *range(clients, everyone.plan.contributors)):
+        for contributor in sorted({0, 1, self.sender, *range(plan.clients, plan.contributors)}):
             self.payloads[contributor] = self.another(contributor)
         self.payloads[self.sender] = parts.signed(self.session, self.identity)
         self.others = tuple(contributor for contributor in self.payloads if contributor != self.sender)
