@@ -134,6 +134,8 @@ class Aggregator:
         from, FaultyMemberError for a member's noise; EncodingError if it is too malformed to name anybody, or of
         another session; ParameterError once share_check() or close() has fixed the set of clients.
         """
+        if isinstance(payload, str | os.PathLike):
+            raise ParameterError("a payload is bytes or an open binary file; admit_many takes paths")
         self._require_admitting()
         with self._spool.stage(bytes(payload) if isinstance(payload, bytearray | memoryview) else payload) as staged:
             header = verify_header(self._session, staged.view)
@@ -166,6 +168,8 @@ class Aggregator:
         Guarantees: sum, clients, verdicts and spool are what `admit` in this order makes of them, bit for bit.
         Raises: ParameterError if a file cannot be read; what came before it may stay admitted.
         """
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise ParameterError("paths is one path; give a list of them")
         self._require_admitting()
         size = min(_MOST_STAGED, max(1, -(-len(paths) // _LEAST_PARTS)))
         parts = [paths[start : start + size] for start in range(0, len(paths), size)]

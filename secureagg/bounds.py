@@ -176,7 +176,8 @@ def fit_proven(ring: RingParameters, demand: Demand, threshold: int, *, range_ar
         raise ParameterError(
             f"{ring.name}: B² < q fails: B² = 2^{norm_bound.bit_length()} grid steps for an update, "
             f"2^{noise.norm_bound.bit_length()} for a member's noise, log2 q = "
-            f"{math.log2(ring.modulus):.1f}; use fewer value_bits, or a larger value_bound"
+            f"{math.log2(ring.modulus):.1f}; use fewer value_bits or fewer values, or a larger value_bound where "
+            "one is set"
         )
     value_range = demand.value_limit if range_argument else math.isqrt(norm_bound)
     for packing, squared_errors in _proven_packings(ring, demand, value_range):

@@ -6,6 +6,7 @@ Who sees plaintext: only this function, on the client's own machine.
 
 from __future__ import annotations
 
+import io
 from typing import BinaryIO, overload
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from secureagg.checks import as_whole
 from secureagg.contribution import write_contribution
 from secureagg.dp.ledger import Ledger
-from secureagg.errors import ParameterError
+from secureagg.errors import BudgetExhausted, ParameterError
 from secureagg.events import Event, Observer
 from secureagg.grid import put_on_grid
 from secureagg.identity import Identity
@@ -70,7 +71,9 @@ def contribute(
     Raises: ParameterError for an update that does not fit the layout or is not finite, a weight out of range, an
     identity that is not on the roster, a second contribution of this identity for one roster and round number, or a
     seed of the rounding where the plan has noise: privacy counts on rounding that nobody knows
-    (docs/proofs/rounding.md); BudgetExhausted if the ledger cannot afford the round.
+    (docs/proofs/rounding.md); an `out` that cannot be written or sought; BudgetExhausted if the ledger cannot afford
+    the round. None of these takes anything. Once writing has begun the identity's turn is over, and the round debited,
+    whatever becomes of `out`: what was written may have left.
     """
     plan = session.plan
     event = None
@@ -83,10 +86,13 @@ def contribute(
     weight = as_whole("weight (at most the plan's max_weight)", weight, 1, plan.max_weight)
     grid = put_on_grid(plan, session.sid, update, weight, rounding_rng)
     buffer = bytearray(plan.bytes_per_client if out is None else 0)
-    start = 0 if out is None else out.tell()
+    start = 0 if out is None else _place_in(out)
+    note = f"round {session.round_number}"
+    if ledger is not None and event is not None and not ledger.affords(event):
+        raise BudgetExhausted(f"{note} is more than what is left of {ledger.budget}")
     identity.claim(session.roster.digest(), session.round_number)
     if ledger is not None and event is not None:
-        ledger.debit(event, f"round {session.round_number}")
+        ledger.debit(event, note)
 
     def write(offset: int, data: bytes | bytearray) -> None:
         if out is None:
@@ -102,3 +108,14 @@ def contribute(
         return bytes(buffer)
     out.seek(start + plan.bytes_per_client)
     return None
+
+
+def _place_in(out: BinaryIO) -> int:
+    """Return where `out` stands. Raises: ParameterError if no contribution can be written there."""
+    if (
+        isinstance(out, io.TextIOBase)
+        or not (out.writable() and out.seekable())
+        or "a" in str(getattr(out, "mode", ""))
+    ):
+        raise ParameterError('out is no binary file that can be written and sought; open it with "w+b"')
+    return out.tell()

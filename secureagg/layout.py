@@ -63,6 +63,8 @@ class Layout:
                     f"tensor {index} has dtype {dtype}; only {', '.join(_CODES)} can be averaged, "
                     "so leave it out of the update or cast it"
                 )
+            if not all(isinstance(extent, int) for extent in shape):
+                raise ParameterError(f"tensor {index} has a shape of other than whole numbers: {shape}")
             # numpy refuses an array whose non-zero extents multiply to more than an index can hold, even an empty one.
             spanned = math.prod(extent for extent in shape if extent)
             if len(shape) > _MAX_DIMENSIONS or any(extent < 0 for extent in shape) or spanned > _MAX_SPAN:
@@ -74,7 +76,7 @@ class Layout:
     def of(cls, weights: Weights) -> Layout:
         """Return the layout of these tensors; anything that is not a numpy array is refused with its index."""
         for index, tensor in enumerate(weights):
-            if not isinstance(tensor, np.ndarray | np.generic):
+            if not isinstance(tensor, np.ndarray | np.generic) or isinstance(tensor, np.ma.MaskedArray):
                 raise ParameterError(f"tensor {index} is a {type(tensor).__name__}; give numpy arrays (np.asarray)")
         return cls(tuple(tuple(t.shape) for t in weights), tuple(t.dtype.name for t in weights))
 
@@ -135,7 +137,7 @@ class Layout:
     def check_shapes(self, weights: Weights) -> None:
         """Raise ParameterError with the tensor's index unless shapes and dtypes fit."""
         if (
-            not all(issubclass(kind, np.ndarray) for kind in set(map(type, weights)))
+            not all(map(_is_plain, set(map(type, weights))))
             or tuple(map(_shape_of, weights)) != self.shapes
             or tuple(map(_dtype_of, weights)) != self._numpy_dtypes
         ):
@@ -255,6 +257,11 @@ class Assembly:
                 raise ParameterError(
                     f"tensor {index}: a value does not fit {self._layout.dtypes[index]}; use a wider dtype"
                 )
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether arrays of this type hold their values and nothing else, as a mask."""
+    return issubclass(kind, np.ndarray) and not issubclass(kind, np.ma.MaskedArray)
 
 
 def _all_finite(tensor: NDArray[np.floating[Any]]) -> bool:

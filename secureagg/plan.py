@@ -62,7 +62,8 @@ class RoundPlan:
         stays within; smaller buys resolution, and coordinates beyond it are clamped, which the client is told
     max_weight: weights are whole numbers in [1, max_weight]; 1 means uniform
     noise: differential privacy of the sum (`dp.mechanisms`); weights are uniform then. The plan keeps the mechanism
-        with its noise calibrated, which every party holds against ε when it builds the plan
+        with its noise calibrated, which every party holds against ε when it builds the plan. So a plan made of this
+        one by `dataclasses.replace` has the noise found for this one, in steps of its grid; give `noise` anew
     rotate: updates are rotated at random before they are rounded, so that a grid of few bits holds them; needs the
         whole update in memory, 8 bytes a value
     proofs: every contribution carries a proof that it is well-formed and within the L2 clip; the committee then works

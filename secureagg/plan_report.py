@@ -46,7 +46,8 @@ def report(plan: RoundPlan) -> str:
         *(["rotation: random, of the session's own; undone after decoding"] if plan.rotate else []),
         f"packing: {counted(packing.fields, 'field')} of {packing.field_bits} bits a coefficient, Δ = {packing.delta}, "
         f"{counted(packing.chunks, 'chunk')}, {counted(packing.keys, 'one-time key')}",
-        f"bytes per client: {size:,} ({size / plan.layout.size:.2f} a value; plain {plain:,}), of which "
+        f"bytes per client: {size:,} for {plain:,} in the clear ({size / plan.layout.size:.2f} a value for "
+        f"{plain / plan.layout.size:.2f}), of which "
         f"{plan.box_bytes:,} for each committee member; a member answers with {plan.sharing.answer_bytes:,}",
         f"committee: any {committee.members_needed} of {committee.size} open the sum ({committee.mode}); "
         f"{committee.size - committee.members_needed} may be away, {committee.colluding} may collude",

@@ -265,3 +265,11 @@ def test_below_the_quorum_nothing_is_asked(everyone: Federation) -> None:
         aggregator.close()
     aggregator.admit(everyone.contribution(0))
     assert same(opened(everyone, aggregator).mean, everyone.expected([0, 3]))
+
+
+def test_a_path_is_told_from_a_payload(everyone: Federation, tmp_path: Path) -> None:
+    aggregator = sa.Aggregator(everyone.session)
+    with pytest.raises(ParameterError, match="admit_many takes paths"):
+        aggregator.admit(tmp_path / "0.contribution")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="paths is one path; give a list"):
+        aggregator.admit_many(str(tmp_path / "0.contribution"))

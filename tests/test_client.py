@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -213,12 +213,26 @@ def test_a_file_and_memory_maps_have_the_same_effect(
         assert same(found, mean_of_two(made, update, update))
 
 
-def test_a_file_that_cannot_seek_is_refused_before_the_round_is_claimed(everyone: Federation) -> None:
-    class Pipe(io.RawIOBase):
-        def writable(self) -> bool:
-            return True
+class Pipe(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
 
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda path: Pipe(),
+        lambda path: path.open("w", encoding="utf-8"),
+        lambda path: path.open("a+b"),  # would write each piece at the end
+        lambda path: path.open("rb"),
+    ],
+    ids=["a pipe", "text", "appending", "for reading"],
+)
+def test_a_file_that_takes_no_contribution_is_refused_before_the_round_is_claimed(
+    everyone: Federation, tmp_path: Path, opened: Callable[[Path], Any]
+) -> None:
+    (tmp_path / "out").write_bytes(b"")
     identity = sa.Identity(everyone.clients[0].to_seed())
-    with pytest.raises(OSError, match=r"[Ss]eek|tell|unsupported"):
-        sa.contribute(everyone.session, identity, everyone.update(0), out=Pipe())
+    with opened(tmp_path / "out") as out, pytest.raises(sa.ParameterError, match="no binary file that can be written"):
+        sa.contribute(everyone.session, identity, everyone.update(0), out=out)
     sa.contribute(everyone.session, identity, everyone.update(0))

@@ -198,3 +198,17 @@ def test_small_neighbours_are_joined_and_large_ones_seen_in_place() -> None:
     assert np.array_equal(layout.joined.flatten(joined), layout.flatten(weights))
     assert np.shares_memory(joined[1], weights[3]) and np.shares_memory(joined[2], weights[4])
     assert layout.joined.joined.shapes == layout.joined.shapes
+
+
+def test_a_masked_array_is_refused_wherever_it_comes() -> None:
+    """Its mask would be ignored."""
+    masked = np.ma.masked_array(np.zeros(3), mask=[True, False, False])
+    layout = Layout.of([np.zeros(3)])
+    for refuse in (lambda: Layout.of([masked]), lambda: layout.check([masked])):
+        with pytest.raises(ParameterError, match="tensor 0 is a MaskedArray; give numpy arrays"):
+            refuse()
+
+
+def test_an_extent_is_a_whole_number() -> None:
+    with pytest.raises(ParameterError, match="tensor 0 has a shape of other than whole numbers"):
+        Layout(((3.5,),), ("float32",))  # type: ignore[arg-type]

@@ -45,6 +45,19 @@ def test_a_client_debits_before_it_sends_and_then_sends_no_more(tmp_path: Path, 
         assert sa.Aggregator(everyone.session).clients == ()
 
 
+def test_a_ledger_that_cannot_afford_the_round_takes_nothing(tmp_path: Path) -> None:
+    """Neither the identity's turn nor the budget."""
+    with noisy_federation() as everyone:
+        identity = sa.Identity(everyone.clients[0].to_seed())
+        with sa.Ledger(tmp_path / "small", (1.0, 1e-5), sa.Relation.ZERO_OUT) as small:
+            with pytest.raises(sa.BudgetExhausted, match="round 1 is more than what is left"):
+                sa.contribute(everyone.session, identity, everyone.update(0), ledger=small)
+            assert not small.events
+        with ledger_for(tmp_path / "enough", everyone.plan.privacy_event()) as enough:
+            sa.contribute(everyone.session, identity, everyone.update(0), ledger=enough)
+            assert len(enough.events) == 1
+
+
 def test_a_client_with_a_ledger_takes_no_part_in_exact_sums(tmp_path: Path) -> None:
     """And may still take part without it: the refusal has not used up the round."""
     with noisy_federation() as noisy:

@@ -40,7 +40,7 @@ class PlannedScheme(StrEnum):
 
 _VALUE_BOUND = "Largest |value| the grid holds, by default the L2 norm; smaller buys resolution."
 _THRESHOLD = "Members that open a sum; by default as few as is safe."
-_ASSUMED_CORRUPT = "Members that may collude with the aggregator; by default what the threshold withstands, or a third."
+_ASSUMED_CORRUPT = "Members that may collude with the aggregator; by default a quarter, or what --threshold allows."
 _USED_BY = {
     **dict.fromkeys(
         (

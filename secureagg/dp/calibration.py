@@ -47,7 +47,10 @@ def calibrate_noise(
     low, high, above, below = minimum, guess, math.inf, cost(guess)
     while below > target_epsilon:
         if high >= maximum:
-            raise ParameterError(f"target_epsilon={target_epsilon:g} needs more noise than maximum={maximum:g}")
+            raise ParameterError(
+                f"ε = {target_epsilon:g} needs more noise than {maximum:g}, the most there is: give a larger epsilon, "
+                "or fewer rounds"
+            )
         low, above, high = high, below, min(1.1 * high, maximum)
         below = cost(high)
     while above == math.inf and high > minimum:

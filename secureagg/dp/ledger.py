@@ -189,7 +189,10 @@ class Ledger:
             )
         if terms != self._terms():
             names = [name for name, value in self._terms().items() if terms.get(name) != value]
-            raise ParameterError(f"the ledger {self._file.path} was made with other terms: {', '.join(names)}")
+            raise ParameterError(
+                f"the ledger {self._file.path} was made with other terms ({', '.join(names)}); open it with those, or "
+                "give what is planned anew a file of its own"
+            )
         return [_debit_of(body) for body in bodies]
 
 

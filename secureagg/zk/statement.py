@@ -57,7 +57,8 @@ class Statement:
         if not self.largest_square < self.prime:
             raise ParameterError(
                 f"no proof: 81·4^m + 2^{self._widest_norm} < q fails with m = {self.projection_bits} projection bits: "
-                "a sum of squares could wrap mod q; use fewer value_bits, or a larger value_bound"
+                "a sum of squares could wrap mod q; use fewer value_bits or fewer values, or a larger value_bound "
+                "where one is set"
             )
         _ = self.shape  # which has the soundness that is asked for, or is refused
 

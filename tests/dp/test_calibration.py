@@ -69,5 +69,5 @@ class TestCalibration:
         assert calibrate_rounds(1.0, 1e-5, lambda rounds: replace(SHUFFLED, steps=rounds, passes=rounds)) == 0
 
     def test_out_of_reach(self) -> None:
-        with pytest.raises(ParameterError, match="maximum=4"):
+        with pytest.raises(ParameterError, match="needs more noise than 4, the most there is"):
             calibrate_noise(0.01, 1e-5, lambda z: replace(SGD, noise_multiplier=z), maximum=4.0)

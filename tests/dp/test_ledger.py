@@ -275,7 +275,7 @@ class TestRejects:
             (((4.0, 1e-5), Relation.REPLACE, "hospital"), "relation"),
             (((4.0, 1e-5), ZERO_OUT, "clinic"), "unit"),
         ):
-            with pytest.raises(ParameterError, match=f"other terms: .*{said}"):
+            with pytest.raises(ParameterError, match=rf"other terms \(.*{said}"):
                 Ledger(path, terms[0], terms[1], unit=terms[2])
         with pytest.raises(ParameterError, match="filter"):
             opened(path, planned=[ROUND], unit="hospital")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from secureagg.adapters.nvflare.allow_list import allow_components, allow_list
 from secureagg.adapters.nvflare.home import Home
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     try:
         if asked.command == "identity":
+            if not (Path(asked.workspace) / "local").is_dir():
+                raise ParameterError(f"{asked.workspace} has no directory local: it is no workspace of NVFlare")
             print(json.dumps({asked.site: Home(asked.workspace, asked.site).identity().public.hex()}))
         elif asked.workspace is None:
             print(json.dumps({"class_allow_list": allow_list()}, indent=2))

@@ -43,7 +43,10 @@ class Home:
         """Return this site's identity, made on first use and the same from then on."""
         path = self._own / "identity"
         make_once(path, Identity.generate().to_seed())
-        return Identity(path.read_bytes())
+        try:
+            return Identity(path.read_bytes())
+        except ParameterError as error:
+            raise ParameterError(f"{path} holds no identity: it is damaged") from error
 
     def roster(self) -> dict[str, bytes] | None:
         """Return the pinned public identity of every site, or None if there is no roster file.

@@ -12,6 +12,8 @@ from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, 
 from flwr.serverapp.strategy import FedAvg
 
 from secureagg.adapters.flower import Committee, exchange, secure_mod
+from secureagg.adapters.flower.coordinates import applied
+from secureagg.errors import UnattributedFault
 from tests.adapters import common
 from tests.adapters.flower.local import (
     Away,
@@ -264,3 +266,8 @@ def test_nodes_with_different_models_are_no_round(tmp_path: Path) -> None:
         world.secure.send_and_receive(messages, timeout=0)
     with pytest.raises(ValueError, match="twice"):
         world.secure.send_and_receive([train_message(101), train_message(101)], timeout=0)
+
+
+def test_a_model_that_its_dtype_cannot_hold_is_no_round() -> None:
+    with pytest.raises(UnattributedFault, match="beyond float16 in tensor 1"):
+        applied([np.zeros(2, np.float32), np.full(2, 65000, np.float16)], [np.zeros(2, np.float32), np.full(2, 600.0)])

@@ -67,6 +67,10 @@ def test_a_file_that_is_no_roster(folder: Path, text: str) -> None:
 
 
 def test_the_administrators_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"error: .* has no directory local"):
+        main(["identity", str(folder), "site-1"])
+    assert not list(folder.iterdir())  # a mistyped workspace gets no identity
+    (folder / "local").mkdir()
     main(["identity", str(folder), "site-1"])
     assert json.loads(capsys.readouterr().out) == {"site-1": Home(folder, "site-1").identity().public.hex()}
     main(["allow-list"])
