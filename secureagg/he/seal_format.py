@@ -11,9 +11,9 @@ compared with the bytes that are there. What the words are worth (residues below
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable
-from typing import Protocol
 
 from secureagg.errors import EncodingError, MissingExtraError
 from secureagg.ring.ntt import Words
@@ -31,8 +31,7 @@ _NO_COMPRESSION, _ZLIB, _ZSTANDARD = 0, 1, 2
 _PARAMETERS_ID_BYTES = 32
 _SEED_MEMBERS_BYTES = 1 + 64  # which generator, and its seed
 _OVERHEAD_BYTES = 256  # of an object's members beside its residues, or more
-_WINDOW_BYTES = 1 << 23  # SEAL's own limit on a Zstandard window
-_PIECE_BYTES = 1 << 8  # of compressed input at a time: Zstandard makes at most 8 MiB of it
+_of_thread = threading.local()  # a decompressor, which is not for two threads at once, and takes time to make
 
 
 def write_object(members: Writer) -> bytes:
@@ -137,43 +136,47 @@ _CHECKS: dict[str, Callable[[Reader, bytes], None]] = {
 }
 
 
-class _Decompressor(Protocol):
-    """What zlib's and zstandard's decompression objects have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: memoryview, /) -> bytes: ...
-
-
 def _inflated(compression: int, members: memoryview, limit: int, what: str) -> bytes:
-    """Return what was compressed: one stream, whole, of at most `limit` bytes."""
-    decompressor, refusal = _decompressor(compression, what)
-    inflated = bytearray()
-    while members and not decompressor.eof:
-        piece, members = members[:_PIECE_BYTES], members[_PIECE_BYTES:]
-        try:
-            inflated += decompressor.decompress(piece)
-        except refusal as error:
-            raise EncodingError(f"{what}: the compressed bytes are damaged ({error})") from error
-        if len(inflated) > limit:
-            raise EncodingError(f"{what}: inflates to over {limit} bytes, more than its parameters can fill")
-    if not decompressor.eof or decompressor.unused_data or members:
-        raise EncodingError(f"{what}: not one whole compressed stream")
-    return bytes(inflated)
-
-
-def _decompressor(compression: int, what: str) -> tuple[_Decompressor, type[Exception]]:
-    """Return a decompressor and the exception by which it refuses its input."""
+    """Return what was compressed: one stream, whole, of at most `limit` bytes, and never more of it in memory."""
     if compression == _ZLIB:
-        return zlib.decompressobj(), zlib.error
-    if compression != _ZSTANDARD:
-        raise EncodingError(f"{what}: compression {compression} is unknown; none (0), zlib (1), Zstandard (2) are read")
+        return _zlib_inflated(members, limit, what)
+    if compression == _ZSTANDARD:
+        return _zstandard_inflated(members, limit, what)
+    raise EncodingError(f"{what}: compression {compression} is unknown; none (0), zlib (1), Zstandard (2) are read")
+
+
+def _zlib_inflated(members: memoryview, limit: int, what: str) -> bytes:
+    decompressor = zlib.decompressobj()
+    try:
+        inflated = decompressor.decompress(members, limit + 1)
+    except zlib.error as error:
+        raise _damaged(what, error) from error
+    if len(inflated) > limit:
+        raise _too_long(what, limit)
+    if not decompressor.eof or decompressor.unused_data:
+        raise EncodingError(f"{what}: not one whole compressed stream")
+    return inflated
+
+
+def _zstandard_inflated(members: memoryview, limit: int, what: str) -> bytes:
     try:
         import zstandard
     except ModuleNotFoundError as error:
         raise MissingExtraError("zstandard", "tenseal") from error
-    return zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj(), zstandard.ZstdError
+    if not hasattr(_of_thread, "decompressor"):
+        _of_thread.decompressor = zstandard.ZstdDecompressor()
+    decompressor: zstandard.ZstdDecompressor = _of_thread.decompressor
+    try:
+        if zstandard.frame_content_size(members) > limit:  # what is stated is what would be allocated; -1 is unknown
+            raise _too_long(what, limit)
+        return decompressor.decompress(members, max_output_size=limit, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise _damaged(what, error) from error
+
+
+def _damaged(what: str, error: Exception) -> EncodingError:
+    return EncodingError(f"{what}: the compressed bytes are damaged, or more than its parameters can fill ({error})")
+
+
+def _too_long(what: str, limit: int) -> EncodingError:
+    return EncodingError(f"{what}: inflates to over {limit} bytes, more than its parameters can fill")

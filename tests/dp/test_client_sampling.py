@@ -106,7 +106,7 @@ class TestLedger:
             ledger.debit(amplified)
             ledger.debit(replace(ROUNDS, rounds=1, noise_std=1.0))  # what nobody can tell, they cannot either
             assert ledger.spent().adversary is ledger.remaining().adversary is MODELS
-        with pytest.raises(ParameterError, match="other terms: adversary"):
+        with pytest.raises(ParameterError, match=r"other terms \(adversary\)"):
             Ledger(tmp_path / "models", (8.0, 1e-5), ZERO_OUT)
         with Ledger(tmp_path / "models", (8.0, 1e-5), ZERO_OUT, adversary=MODELS) as ledger:
             assert ledger.events[0] == amplified
