@@ -19,7 +19,7 @@ __all__ = ["SEED", "Campaign", "run"]
 SEED = 20261122
 # How often each class of mutation is drawn for each field of a message.
 ROUNDS: dict[str, tuple[Callable[[World, int, random.Random], Iterator[Row]], int]] = {
-    "contribution": (client_side.contributions, 11),
+    "contribution": (client_side.contributions, 20),
     "proven contribution": (proven_side.contributions, 2),
     "noisy contribution": (noisy_side.contributions, 2),
     "member's noise": (noisy_side.noise, 2),
