@@ -278,10 +278,10 @@ class Aggregator:
         reports = reports if earlier is None else earlier
         refused, faults = self._left_out(reports)
         self._sum.require_quorum(refused)
-        if reports is not None and earlier is None:
-            self._spool.keep_reports(reports)
         if self._ledger is not None and self._event is not None:
             self._debit_sum(self._ledger, self._event)
+        if reports is not None and earlier is None:
+            self._spool.keep_reports(reports)
         self._spool.fix()
         self._sum.leave_out(sorted(refused), self._spool.view)
         clients = self._session.plan.clients

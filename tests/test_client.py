@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -236,3 +237,32 @@ def test_a_file_that_takes_no_contribution_is_refused_before_the_round_is_claime
     with opened(tmp_path / "out") as out, pytest.raises(sa.ParameterError, match="no binary file that can be written"):
         sa.contribute(everyone.session, identity, everyone.update(0), out=out)
     sa.contribute(everyone.session, identity, everyone.update(0))
+
+
+@pytest.mark.parametrize("size", [10**6, 4 * 10**6])
+def test_neither_side_needs_more_than_some_megabytes_beside_the_update(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the guide says: file to file, of memory-mapped values; the aggregator beside its running sum."""
+    monkeypatch.setenv("SECUREAGG_THREADS", "2")  # each has buffers of its own
+    values = np.memmap(tmp_path / "values", np.float32, "w+", shape=(size,))
+    values[:] = 1e-4
+    plan = sa.RoundPlan(
+        layout=sa.Layout.of([values]), clients=4, quorum=2, l2_clip=1.0, value_bits=16, committee=sa.Committee(3)
+    )
+    identities = [sa.Identity.generate() for _ in range(4)]
+    members = [sa.CommitteeMember(sa.Identity.generate(), journal=tmp_path / f"journal-{n}") for n in range(3)]
+    roster = sa.Roster([each.public for each in identities], [each.public for each in members])
+    session = sa.Session(plan, roster, prekeys=[m.prekey(1) for m in members], round_number=1, model=[values])
+    aggregator = sa.Aggregator(session)
+    with (tmp_path / "out").open("w+b") as file:
+        for work in (
+            lambda: sa.contribute(session, identities[0], [values], out=file),
+            lambda: aggregator.admit(file),
+        ):
+            file.seek(0)
+            tracemalloc.start()
+            work()
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 16 * 2**20

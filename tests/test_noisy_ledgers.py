@@ -58,6 +58,26 @@ def test_a_ledger_that_cannot_afford_the_round_takes_nothing(tmp_path: Path) -> 
             assert len(enough.events) == 1
 
 
+def test_a_close_that_cannot_be_afforded_leaves_the_spool_as_it_was(tmp_path: Path) -> None:
+    """Other share checks can close the round later: nobody has been asked to answer for these."""
+    committee = sa.Committee(size=5, threshold=4, assumed_corrupt=1, mode="robust")
+    with noisy_federation(committee=committee) as everyone:
+        with sa.Ledger(tmp_path / "small", (1.0, 1e-5), sa.Relation.ZERO_OUT) as small:
+            aggregator = sa.Aggregator(everyone.session, spool=tmp_path / "spool", ledger=small)
+            for member in everyone.members:
+                aggregator.admit(member.add_noise(everyone.session))
+            for client in range(3):
+                aggregator.admit(contribution(everyone, client))
+            check = aggregator.share_check()
+            reports = [member.check(everyone.session, check) for member in everyone.members]
+            with pytest.raises(sa.BudgetExhausted):
+                aggregator.close(reports)
+        assert not (tmp_path / "spool" / "reports").exists()
+        later = sa.Aggregator(everyone.session, spool=tmp_path / "spool")
+        assert later.close(reports[:4]).clients
+        assert (tmp_path / "spool" / "reports").exists()
+
+
 def test_a_client_with_a_ledger_takes_no_part_in_exact_sums(tmp_path: Path) -> None:
     """And may still take part without it: the refusal has not used up the round."""
     with noisy_federation() as noisy:

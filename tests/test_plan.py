@@ -356,3 +356,10 @@ def test_a_plan_does_not_change() -> None:
     with pytest.raises(AttributeError):
         toy_plan().clients = 5  # type: ignore[misc]
     assert len({toy_plan(), toy_plan(), toy_plan(quorum=3)}) == 2
+
+
+@pytest.mark.parametrize(("clients", "size"), [(100, 40_000), (1000, 250_000)])
+def test_from_where_on_an_encrypted_update_is_smaller_than_the_plain_one(clients: int, size: int) -> None:
+    """What the README says of 16 bits and five members."""
+    plan = RoundPlan(layout=flat(size), clients=clients, quorum=2, l2_clip=1.0, value_bits=16, committee=Committee(5))
+    assert plan.bytes_per_client < 4 * size
